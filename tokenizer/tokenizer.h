@@ -38,14 +38,16 @@ typedef struct tok_info {
 crank_status tokenizer_open(tokenizer **out, const char *dir, crank_error *error);
 
 /* From an image made by tokenizer_image. Copies nothing: `image` must outlive the tokenizer and be
- * 8-byte aligned. The image is untrusted input: everything in it that is followed is checked here. */
+ * 8-byte aligned. The image is untrusted input: everything in it that is followed is checked here.
+ */
 crank_status tokenizer_from_image(tokenizer **out, const void *image, size_t bytes,
                                   crank_error *error);
 const void *tokenizer_image(const tokenizer *tok, size_t *bytes);
 void tokenizer_close(tokenizer *tok);
 const tok_info *tokenizer_info(const tokenizer *tok);
 
-/* The id of a token given by its text as the vocabulary spells it ("[MASK]", "\u2581true"), or -1. */
+/* The id of a token given by its text as the vocabulary spells it ("[MASK]", "\u2581true"), or -1.
+ */
 int32_t tokenizer_token_id(const tokenizer *tok, const char *token, size_t bytes);
 /* The vocabulary's spelling of an id; NULL outside the vocabulary. Not NUL-terminated. */
 const char *tokenizer_token_text(const tokenizer *tok, int32_t id, size_t *bytes);
@@ -89,7 +91,8 @@ typedef enum tok_truncation {
 /* How many ids of each side survive. n1, n2: full lengths (n2 = SIZE_MAX for a single text).
  * max_length counts template tokens too; 0: no limit. Rule: facts of tokenizers 0.23.3,
  * longest_first in constant time. Fails: INVALID_ARGUMENT when max_length is smaller than the
- * template or only_second/only_first would leave that side empty ("no room for the second text"). */
+ * template or only_second/only_first would leave that side empty ("no room for the second text").
+ */
 crank_status tok_pair_lengths(const tokenizer *tok, size_t n1, size_t n2, size_t max_length,
                               tok_truncation truncation, size_t *keep1, size_t *keep2,
                               crank_error *error);
