@@ -56,7 +56,7 @@ const st_tensor *safetensors_find(const safetensors *st, const char *name); /* N
 #define ST_SHAPE_TEXT_BYTES 176
 const char *st_shape_text(char text[ST_SHAPE_TEXT_BYTES], const int64_t *shape, int rank);
 
-/* __metadata__ of the first file, in the file's order; values are NUL-terminated UTF-8. */
+/* __metadata__ of the first file, by key; values are NUL-terminated UTF-8. */
 size_t safetensors_metadata_count(const safetensors *st);
 void safetensors_metadata_at(const safetensors *st, size_t index, const char **key,
                              const char **value);
