@@ -1,0 +1,45 @@
+/* Words by regular expression: GPT-2's expression by hand, others by a small engine, none by a
+ * library. Both do work linear in the text.
+ *
+ * The classes \p{L}, \p{N} and \s are those of Oniguruma with Unicode 16.0, which Hugging Face
+ * `tokenizers` runs. */
+#ifndef CRANK_TOKENIZER_WORDS_REGEX_H
+#define CRANK_TOKENIZER_WORDS_REGEX_H
+
+#include "tokenizer/image.h"
+
+enum words_class { WORDS_OTHER, WORDS_LETTER, WORDS_NUMBER, WORDS_SPACE };
+
+enum words_class words_class_of(uint32_t code_point);
+
+/* The length in bytes of the word at text under
+ *     's|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+
+ * (ByteLevel with use_regex). Its matches cover any text without gaps, so a loop over it cuts the
+ * text into words. bytes > 0, valid UTF-8, NUL allowed; what lies before text does not matter. */
+size_t words_gpt2_next(const uint8_t *text, size_t bytes);
+
+/* ---- other expressions -------------------------------------------------------------------------
+ * A subset of Oniguruma's syntax: literals, escapes \n \r \t \f \v \xHH \uHHHH and escaped
+ * punctuation, `.`, \s \S \p{L} \p{N} \P{L} \P{N}, bracket classes with ranges and ^, groups
+ * ( ), (?: ), (?i: ), alternation, ? * + {m} {m,} {,n} {m,n} greedy or lazy, and one-character
+ * look-ahead (?=c) (?!c). Leftmost match, first alternative first, as a backtracking engine finds
+ * it. Anything else, an expression that matches the empty text, or a program that gets too large is
+ * UNSUPPORTED, with the construct and its position. */
+
+/* Compiles pattern into a program at the end of the open section (u32 words, so the caller keeps
+ * the place 4-byte aligned); literal: the pattern is a plain string. `where` names it in messages.
+ * Fails: FORMAT (malformed, empty), UNSUPPORTED, OUT_OF_MEMORY. */
+crank_status words_regex_put(image_builder *b, const char *pattern, size_t bytes, bool literal,
+                             const char *where, crank_error *error);
+/* Verifies a program in an untrusted image, in linear time. */
+crank_status words_regex_check(tok_section program, crank_error *error);
+
+/* The first match at or after `from`: true, with its range. False: no more, or, when *work has
+ * grown beyond what any reasonable expression needs (WORDS_REGEX_WORK characters looked at for each
+ * byte of text), *work is SIZE_MAX and the caller fails with LIMIT. *work starts at 0 for a text
+ * and is carried from match to match. */
+#define WORDS_REGEX_WORK 64
+bool words_regex_next(tok_section program, const uint8_t *text, size_t bytes, size_t from,
+                      size_t *start, size_t *end, size_t *work);
+
+#endif
