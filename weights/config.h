@@ -38,6 +38,9 @@ crank_status config_open(config **out, const config_source *source, const char *
  * for an empty object, so that callers need not care. */
 crank_status config_open_optional(config **out, const config_source *source, const char *name,
                                   crank_error *error);
+/* The same for a file whose top is an array (modules.json): config_root is the array. */
+crank_status config_open_list_optional(config **out, const config_source *source, const char *name,
+                                       crank_error *error);
 /* label: how messages name the text. An array at the top is refused like any other non-object. */
 crank_status config_parse(config **out, const char *label, const char *text, size_t bytes,
                           crank_error *error);
@@ -82,10 +85,6 @@ crank_status config_label_count(const config *c, int32_t *n, crank_error *error)
 /* The name of a label; NULL when there is none. */
 const char *config_label(const config *c, int32_t label);
 
-/* Copies into a converted file's metadata every small file of `source` that readers of configs use
- * (config.json, modules.json, ... and each module's own config.json), so that a config_source of
- * that file answers as `source` does. */
-crank_status config_copy_all(st_writer *writer, const config_source *source, crank_error *error);
 /* The metadata key under which a converted file carries a small file: "crank.file." + name. */
 #define CONFIG_METADATA_PREFIX "crank.file."
 

@@ -161,7 +161,7 @@ out:
 int file_exists(const char *path)
 {
     struct stat info;
-    return stat(path, &info) == 0;
+    return stat(path, &info) == 0 || (errno != ENOENT && errno != ENOTDIR);
 }
 
 char *file_join(const char *dir, const char *name)
@@ -182,25 +182,27 @@ static int below(const char *path, const char *folder)
     return strncmp(path, folder, n) == 0 && (path[n] == '\0' || path[n] == '/' || n == 1);
 }
 
+int file_is_plain(const char *name)
+{
+    for (const char *part = name;;) {
+        size_t n = strcspn(part, "/");
+        if (n <= 2 && strspn(part, ".") >= n) return 0; /* "", ".", ".." */
+        if (part[n] == '\0') return 1;
+        part += n + 1;
+    }
+}
+
 crank_status file_check_inside(const char *dir, const char *name, crank_error *error)
 {
     char root[PATH_MAX], target[PATH_MAX];
-    const char *part = name;
-    for (;;) {
-        size_t n = strcspn(part, "/");
-        int dots = n <= 2 && strspn(part, ".") == n; /* "", ".", ".." */
-        CRANK_CHECK(!dots, MODEL, error,
-                    "%s: names the file \"%s\", which is not a plain path in the folder", dir,
-                    name);
-        if (part[n] == '\0') break;
-        part += n + 1;
-    }
+    CRANK_CHECK(file_is_plain(name), MODEL, error,
+                "%s: names \"%s\", which is not a plain path in the folder", dir, name);
     char *path = file_join(dir, name);
     CRANK_CHECK(path != NULL, OUT_OF_MEMORY, error, "%s: no memory for a path", dir);
     int found = realpath(dir, root) != NULL && realpath(path, target) != NULL;
     mem_free(path);
-    CRANK_CHECK(found, MODEL, error, "%s: names the file \"%s\", which cannot be opened: %s", dir,
-                name, strerror(errno));
+    CRANK_CHECK(found, MODEL, error, "%s: names \"%s\", which cannot be opened: %s", dir, name,
+                strerror(errno));
     if (below(target, root)) return CRANK_OK;
     char *last = strrchr(root, '/'); /* .../snapshots/REV -> .../blobs */
     if (last != NULL) *last = '\0';
@@ -209,8 +211,8 @@ crank_status file_check_inside(const char *dir, const char *name, crank_error *e
         memcpy(last, "/blobs", sizeof "/blobs");
         if (below(target, root)) return CRANK_OK;
     }
-    return status_fail(error, CRANK_MODEL,
-                       "%s: names the file \"%s\", which is a link out of the folder", dir, name);
+    return status_fail(error, CRANK_MODEL, "%s: names \"%s\", which is a link out of the folder",
+                       dir, name);
 }
 
 /* ---- writing ------------------------------------------------------------------------------------

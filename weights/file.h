@@ -40,13 +40,15 @@ void file_close(file_input *file);
  * Fails: IO, LIMIT (larger than max_bytes), OUT_OF_MEMORY. */
 crank_status file_slurp(char **text, size_t *bytes, const char *path, size_t max_bytes,
                         crank_error *error);
-int file_exists(const char *path); /* of any kind */
+/* 0 only when there is surely nothing of that name; anything else is for file_open to explain. */
+int file_exists(const char *path);
 /* DIR/NAME in new memory; NULL when memory is out. */
 char *file_join(const char *dir, const char *name);
-/* Fails (MODEL) unless `name` is a plain relative path of ordinary components (no "..", no leading
- * '/', no empty, no NUL by construction) that does not lead out of `dir` through a symbolic link.
+/* True for a relative path of ordinary components: no "", ".", "..", no leading '/'. */
+int file_is_plain(const char *name);
+/* Fails (MODEL) unless `name` is plain and, symbolic links followed, a file or folder inside `dir`.
  * One exception, because it is how the Hugging Face cache stores models: in .../snapshots/REV a
- * link may lead to .../blobs. */
+ * link may lead to .../blobs. For names that a file out of the folder told us. */
 crank_status file_check_inside(const char *dir, const char *name, crank_error *error);
 
 typedef struct file_output file_output;

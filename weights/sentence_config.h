@@ -2,7 +2,15 @@
  * list of modules, pooling, prompts, length. Read as sentence-transformers 6.2.0 reads it; older
  * styles are accepted. All of it is optional: a plain folder gives the defaults. Files:
  * config_sentence_transformers.json, modules.json, sentence_bert_config.json,
- * N_Pooling/config.json, and two places in config.json. */
+ * N_Pooling/config.json, and two places in config.json.
+ *
+ * The activation is the first of: activation_fn in config_sentence_transformers.json;
+ * sentence_transformers.activation_fn in config.json (which ends the search where it stands there
+ * as null); sbert_ce_default_activation_function in config.json; the default. A class outside torch
+ * is not trusted: in the first place the search goes on, in the others it ends with the default,
+ * either way with a warning. One difference: sentence-transformers opens
+ * config_sentence_transformers.json only where there is a modules.json; here a model that lost that
+ * list keeps its declared activation, with a warning. */
 #ifndef CRANK_SENTENCE_CONFIG_H
 #define CRANK_SENTENCE_CONFIG_H
 
@@ -61,7 +69,7 @@ typedef struct sentence_config {
     int do_lower_case;      /* the same; the Transformer module lowers the text before tokenising */
     const char *default_prompt_name, *default_prompt; /* NULL: none */
 
-    config *files[4]; /* owns the strings above */
+    config *settings, *module_list; /* own the strings above */
 } sentence_config;
 
 /* main: the folder's parsed config.json (borrowed for the call; strings from it are copied by
@@ -73,5 +81,11 @@ crank_status sentence_config_read(sentence_config *out, const config_source *sou
 void sentence_config_free(sentence_config *s);
 /* prompts[name]; NULL when there is none. */
 const char *sentence_prompt(const sentence_config *s, const char *name);
+
+/* Copies into a converted file's metadata every small file of `source` that readers of configs use
+ * (config.json, modules.json, ... and each module's own config.json), so that a config_source of
+ * that file answers as `source` does. s: as read from `source`. */
+crank_status sentence_config_copy(st_writer *writer, const config_source *source,
+                                  const sentence_config *s, crank_error *error);
 
 #endif
