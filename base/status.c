@@ -74,7 +74,8 @@ crank_status status_prefix(crank_error *error, crank_status status, const char *
     int used = vsnprintf(error->message, sizeof error->message, format, arguments);
     va_end(arguments);
     if (used >= 0 && (size_t)used < sizeof error->message) {
-        snprintf(error->message + used, sizeof error->message - (size_t)used, ": %s", old);
+        size_t room = sizeof error->message - (size_t)used; /* what does not fit is cut */
+        if (snprintf(error->message + used, room, ": %s", old) < 0) error->message[used] = '\0';
     }
     error->status = status;
     make_printable(error->message);

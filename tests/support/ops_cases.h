@@ -27,6 +27,11 @@ typedef struct ops_subject {
     const char *only;            /* run the cases whose name contains this; NULL: all */
 } ops_subject;
 
+/* What the op tests and the race test run, in every dtype: one row per backend and instruction set
+ * (ops_table.c). */
+extern const ops_subject ops_table[];
+extern const size_t n_ops_table;
+
 #define OPS_CASES_MAX 1024
 
 typedef struct ops_report {

@@ -1,0 +1,9 @@
+#include "support/ops_cases.h"
+
+#include "support/oracle.h"
+
+const ops_subject ops_table[] = {
+    {.backend = &ops_backend_ref, .expected = &oracle_backend},
+    {.backend = &ops_backend_ref, .expected = &ops_backend_ref},
+};
+const size_t n_ops_table = sizeof ops_table / sizeof ops_table[0];
