@@ -1,0 +1,315 @@
+/* Opening a model: folder or converted file -> config -> architecture -> weights in one block ->
+ * tokenizer, and what `crank info` tells of it. */
+#include "runtime/model.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "memory.h"
+#include "runtime/devices.h"
+#include "runtime/reader.h"
+
+const char *crank_version(void)
+{
+    return CRANK_VERSION;
+}
+
+void model_forward(const crank_model *m, ops_context *ctx, float *out)
+{
+    if (m->arch->forward != NULL) {
+        m->arch->forward(m, ctx, out);
+        return;
+    }
+    ops_tensor x = encoder_forward(&m->encoder, ctx);
+    const readout *r = &m->readout;
+    if (r->kind != READOUT_TOKENS && !m->encoder.first_row_only) {
+        ops_tensor pooled = ops_new(ctx, ctx->batch.n_sequences, x.cols, OPS_USE_VALUE);
+        ops_pool(ctx, &pooled, &x, r->pool);
+        x = pooled;
+    }
+    if (r->kind == READOUT_HEAD) {
+        ops_head_logits(ctx, out, &x, &r->head);
+    } else {
+        ops_vectors(ctx, out, &x, r->normalize);
+    }
+}
+
+/* ---- dtype and layout -------------------------------------------------------------------------
+ */
+
+static crank_status choose_dtype(model_reader *r, crank_error *error)
+{
+    crank_model *m = r->model;
+    const ops_layout *file_layout = r->file_layout;
+    crank_dtype asked = r->options->dtype;
+    if (asked != CRANK_DTYPE_AUTO) {
+        m->dtype = device_dtype(asked);
+    } else if (file_layout != NULL && m->backend->layout(m->device, file_layout->dtype) != NULL) {
+        m->dtype = file_layout->dtype;
+    } else {
+        m->dtype = m->backend->best_dtype(m->device);
+    }
+    m->layout = m->backend->layout(m->device, m->dtype);
+    CRANK_CHECK(m->layout != NULL, UNSUPPORTED, error,
+                "%s does not compute in %s on this machine; --dtype auto takes %s",
+                m->backend->name, ops_dtypes[m->dtype].name,
+                ops_dtypes[m->backend->best_dtype(m->device)].name);
+    return CRANK_OK;
+}
+
+/* ---- tokenizer --------------------------------------------------------------------------------
+ */
+
+static crank_status open_tokenizer(model_reader *r, const uint8_t *host_data, crank_error *error)
+{
+    crank_model *m = r->model;
+    if (r->converted) {
+        const st_tensor *image = safetensors_find(r->file, READER_TOKENIZER_TENSOR);
+        if (image == NULL) return CRANK_OK;
+        const void *bytes;
+        if (host_data != NULL) {
+            bytes = host_data + (image->offset - safetensors_data_start(r->file, 0));
+        } else {
+            m->tok_image = mem_alloc_aligned((size_t)image->bytes);
+            CRANK_CHECK(m->tok_image != NULL, OUT_OF_MEMORY, error, "no memory for the tokenizer");
+            CRANK_TRY(safetensors_read(r->file, image, m->tok_image, error));
+            bytes = m->tok_image;
+        }
+        return tokenizer_from_image(&m->tok, bytes, (size_t)image->bytes, error);
+    }
+    crank_error reason = {0};
+    crank_status status = tokenizer_open(&m->tok, r->source.dir, &reason);
+    if (status == CRANK_IO) {
+        /* Weights without a tokenizer are useful to whoever has token ids. */
+        m->tok_missing = mem_strdup(reason.message);
+        CRANK_CHECK(m->tok_missing != NULL, OUT_OF_MEMORY, error, "no memory");
+        return CRANK_OK;
+    }
+    if (status != CRANK_OK && error != NULL) *error = reason;
+    return status;
+}
+
+static crank_status check_tokenizer(const model_reader *r, crank_error *error)
+{
+    const crank_model *m = r->model;
+    if (m->tok == NULL) return CRANK_OK;
+    const tok_info *info = tokenizer_info(m->tok);
+    CRANK_CHECK(info->vocab_size <= m->tokens.vocab_size, MODEL, error,
+                "%s: the tokenizer has ids up to %d, the word table %d rows", info->source,
+                info->vocab_size - 1, m->tokens.vocab_size);
+    return CRANK_OK;
+}
+
+/* ---- lengths and activation -------------------------------------------------------------------
+ */
+
+/* sentence-transformers: the tokenizer's model_max_length, and no more than the position table; for
+ * bi-encoders sentence_bert_config.json's max_seq_length comes first. */
+static void choose_max_length(model_reader *r)
+{
+    crank_model *m = r->model;
+    size_t usable = (size_t)m->tokens.max_tokens;
+    m->max_length = usable;
+    const char *source = "the model's positions";
+    int64_t asked = m->tok != NULL ? tokenizer_info(m->tok)->model_max_length : 0;
+    if (asked > 0 && (size_t)asked < m->max_length) {
+        m->max_length = (size_t)asked;
+        source = "tokenizer_config.json model_max_length";
+    }
+    int32_t sentence = r->sentence.max_seq_length;
+    if (sentence > 0 && (size_t)sentence < usable) {
+        m->max_length = (size_t)sentence;
+        source = "sentence_bert_config.json max_seq_length";
+    }
+    snprintf(m->max_length_source, sizeof m->max_length_source, "%s", source);
+}
+
+static crank_status choose_activation(model_reader *r, crank_error *error)
+{
+    crank_model *m = r->model;
+    const sentence_config *s = &r->sentence;
+    static const struct {
+        const char *suffix;
+        crank_activation activation;
+    } known[] = {{"Identity", CRANK_ACTIVATION_IDENTITY},
+                 {"Sigmoid", CRANK_ACTIVATION_SIGMOID},
+                 {"Tanh", CRANK_ACTIVATION_TANH},
+                 {"Softmax", CRANK_ACTIVATION_SOFTMAX}};
+    snprintf(m->activation_source, sizeof m->activation_source, "%s", s->activation_source);
+    m->activation = CRANK_ACTIVATION_IDENTITY;
+    if (m->readout.kind != READOUT_HEAD) {
+        snprintf(m->activation_source, sizeof m->activation_source, "vectors have none");
+    } else if (s->activation == SENTENCE_ACTIVATION_IDENTITY) {
+        m->activation = CRANK_ACTIVATION_IDENTITY;
+    } else if (s->activation == SENTENCE_ACTIVATION_SIGMOID) {
+        m->activation = CRANK_ACTIVATION_SIGMOID;
+    } else if (s->activation == SENTENCE_ACTIVATION_DEFAULT) {
+        snprintf(m->activation_source, sizeof m->activation_source,
+                 "sentence-transformers' default for %d label%s", m->readout.width,
+                 m->readout.width == 1 ? "" : "s");
+        if (m->readout.width == 1) m->activation = CRANK_ACTIVATION_SIGMOID;
+    } else {
+        size_t n = strlen(s->activation_name);
+        for (size_t i = 0; i < sizeof known / sizeof known[0]; i++) {
+            size_t suffix = strlen(known[i].suffix);
+            if (n >= suffix && strcmp(s->activation_name + n - suffix, known[i].suffix) == 0) {
+                m->activation = known[i].activation;
+                return CRANK_OK;
+            }
+        }
+        return status_fail(error, CRANK_UNSUPPORTED,
+                           "%s names \"%s\", expected Identity, Sigmoid, Tanh or Softmax",
+                           s->activation_source, s->activation_name);
+    }
+    return CRANK_OK;
+}
+
+/* ---- info -------------------------------------------------------------------------------------
+ */
+
+static crank_status copy_text(char **out, const char *text, crank_error *error)
+{
+    *out = NULL;
+    if (text == NULL || text[0] == '\0') return CRANK_OK;
+    *out = mem_strdup(text);
+    CRANK_CHECK(*out != NULL, OUT_OF_MEMORY, error, "no memory");
+    return CRANK_OK;
+}
+
+static crank_status fill_info(model_reader *r, crank_error *error)
+{
+    crank_model *m = r->model;
+    const encoder *e = &m->encoder;
+    static const char *const activation_names[] = {"model", "identity", "sigmoid", "tanh",
+                                                   "softmax"};
+    static const char *const pool_names[] = {"first token", "mean", "maximum"};
+    const tok_info *tok = m->tok != NULL ? tokenizer_info(m->tok) : NULL;
+    CRANK_TRY(copy_text(&m->tokenizer_warning, tok != NULL ? tok->warning : NULL, error));
+    CRANK_TRY(copy_text(&m->source_sha256, reader_metadata(r, "crank.source_sha256"), error));
+    CRANK_TRY(copy_text(&m->converted_by, reader_metadata(r, "crank.version"), error));
+    reader_dtypes(r, m->source_dtypes, sizeof m->source_dtypes);
+    m->info = (crank_model_info){
+        .size = sizeof m->info,
+        .kind = m->readout.kind == READOUT_HEAD     ? CRANK_CROSS_ENCODER
+                : m->readout.kind == READOUT_VECTOR ? CRANK_BI_ENCODER
+                                                    : CRANK_LATE_INTERACTION,
+        .architecture = m->arch->model_types[0],
+        .name = m->name,
+        .path = m->path,
+        .device = m->backend->name,
+        .device_description = m->backend->describe(m->device),
+        .dtype = ops_dtypes[m->dtype].name,
+        .layout = m->layout->name,
+        .source_dtypes = m->source_dtypes,
+        .n_parameters = r->store.n_parameters,
+        .weight_bytes = r->store.bytes,
+        .layers = e->n_layers,
+        .width = e->width,
+        .heads = e->heads,
+        .head_width = e->head_width,
+        .ffn_width = e->ffn_width,
+        .vocab_size = m->tokens.vocab_size,
+        .max_positions = m->tokens.max_tokens,
+        .labels = m->readout.kind == READOUT_HEAD ? m->readout.width : 0,
+        .hidden_activation = ops_activation_names[e->activation],
+        .pooling = m->readout.kind == READOUT_TOKENS ? "every token" : pool_names[m->readout.pool],
+        .head = m->readout.text,
+        .activation = m->activation,
+        .activation_name = activation_names[m->activation],
+        .activation_source = m->activation_source,
+        .tokenizer_model = tok != NULL ? tok->model : NULL,
+        .tokenizer_source = tok != NULL ? tok->source : m->tok_missing,
+        .tokenizer_warning = m->tokenizer_warning,
+        .max_length = (int32_t)m->max_length,
+        .max_length_source = m->max_length_source,
+        .prompt = m->prompt,
+        .source_sha256 = m->source_sha256,
+        .converted_by = m->converted_by,
+    };
+    return CRANK_OK;
+}
+
+crank_status crank_model_describe(const crank_model *model, crank_model_info *info,
+                                  crank_error *error)
+{
+    CRANK_CHECK(model != NULL && info != NULL, INVALID_ARGUMENT, error,
+                "crank_model_describe: model and info must not be NULL");
+    size_t size = info->size;
+    CRANK_CHECK(size >= sizeof(size_t) && size <= sizeof *info, INVALID_ARGUMENT, error,
+                "crank_model_info.size: expected at most %zu, found %zu", sizeof *info, size);
+    memcpy(info, &model->info, size);
+    info->size = size;
+    return CRANK_OK;
+}
+
+/* ---- open and close ---------------------------------------------------------------------------
+ */
+
+static crank_status load_weights(model_reader *r, const uint8_t **host_data, crank_error *error)
+{
+    crank_model *m = r->model;
+    int threads = r->options->load_threads;
+    team *packers = NULL;
+    crank_status status = CRANK_OK;
+    if (r->file_layout != m->layout && threads != 1) {
+        CRANK_TRY_GOTO(team_open(&packers, threads, 0, error));
+    }
+    status = store_load(&r->store, m->backend, m->device, packers, &m->block, host_data, error);
+out:
+    team_close(packers);
+    return status;
+}
+
+crank_status crank_model_open(crank_model **model, const char *path,
+                              const crank_model_options *options, crank_error *error)
+{
+    CRANK_CHECK(model != NULL && path != NULL, INVALID_ARGUMENT, error,
+                "crank_model_open: model and path must not be NULL");
+    *model = NULL;
+    crank_model_options settings;
+    CRANK_TRY(options_read(&settings, sizeof settings, options, "crank_model_options", error));
+    crank_model *m = mem_zero(1, sizeof *m);
+    CRANK_CHECK(m != NULL, OUT_OF_MEMORY, error, "no memory for a model");
+    model_reader r = {.model = m, .options = &settings};
+    const uint8_t *host_data = NULL;
+    crank_status status;
+    CRANK_TRY_GOTO(copy_text(&m->path, path, error));
+    CRANK_TRY_GOTO(reader_open(&r, path, error));
+    CRANK_TRY_GOTO(copy_text(&m->name, reader_name(&r), error));
+    CRANK_TRY_GOTO(device_open(&settings, &m->backend, &m->device, error));
+    CRANK_TRY_GOTO(choose_dtype(&r, error));
+    CRANK_TRY_GOTO(reader_declare(&r, m->layout, error));
+    CRANK_TRY_GOTO(load_weights(&r, &host_data, error));
+    CRANK_TRY_GOTO(open_tokenizer(&r, host_data, error));
+    CRANK_TRY_GOTO(check_tokenizer(&r, error));
+    choose_max_length(&r);
+    CRANK_TRY_GOTO(choose_activation(&r, error));
+    CRANK_TRY_GOTO(copy_text(&m->prompt, r.sentence.default_prompt, error));
+    CRANK_TRY_GOTO(fill_info(&r, error));
+    *model = m;
+    m = NULL;
+out:
+    reader_close(&r);
+    crank_model_close(m);
+    return status;
+}
+
+void crank_model_close(crank_model *m)
+{
+    if (m == NULL) return;
+    if (m->arch != NULL && m->arch->close != NULL) m->arch->close(m);
+    tokenizer_close(m->tok);
+    mem_free_aligned(m->tok_image);
+    if (m->block != NULL) m->backend->memory_close(m->device, m->block);
+    if (m->device != NULL) m->backend->close(m->device);
+    mem_free(m->encoder.layers);
+    mem_free(m->tok_missing);
+    mem_free(m->prompt);
+    mem_free(m->path);
+    mem_free(m->name);
+    mem_free(m->tokenizer_warning);
+    mem_free(m->source_sha256);
+    mem_free(m->converted_by);
+    mem_free(m);
+}

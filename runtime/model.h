@@ -1,0 +1,163 @@
+/* A model: weights in one block, the encoder and head that point into it, and what is known of the
+ * folder it came from. Immutable after load; threads share it.
+ *
+ * One row of `architectures` (runtime/arch/architectures.c) per family: how to read its config, the
+ * names of its tensors, and how to declare its weights. The forward pass of every family is
+ * encoder_forward followed by the model's readout, unless the family brings its own. */
+#ifndef CRANK_RUNTIME_MODEL_H
+#define CRANK_RUNTIME_MODEL_H
+
+#include <stdbool.h>
+
+#include "crank.h"
+#include "kernels/ops.h"
+#include "runtime/encoder.h"
+#include "runtime/store.h"
+#include "tokenizer/tokenizer.h"
+#include "weights/config.h"
+#include "weights/sentence_config.h"
+
+/* What happens to the encoder's rows. */
+typedef enum readout_kind {
+    READOUT_HEAD,   /* pool, then logits: a cross-encoder */
+    READOUT_VECTOR, /* pool, then (normalised) vectors: a bi-encoder */
+    READOUT_TOKENS, /* a vector for every token: late interaction */
+} readout_kind;
+
+typedef struct readout {
+    readout_kind kind;
+    ops_pool_kind pool;
+    ops_head head;  /* READOUT_HEAD */
+    bool normalize; /* READOUT_VECTOR, READOUT_TOKENS */
+    int32_t width;  /* outputs per row: labels, or vector width */
+    char text[96];  /* "dense tanh, classifier": for info */
+} readout;
+
+/* How ids become positions and types. */
+typedef struct token_rules {
+    int32_t vocab_size;
+    int32_t n_types;        /* 0: no table; 1: type 0 always */
+    int32_t first_position; /* RoBERTa: pad id + 1; MPNet: 2 */
+    int32_t pad_id;         /* RoBERTa: sits on its own row and does not advance; -1: no rule */
+    int32_t max_tokens;     /* of a sequence: usable rows of the position table */
+} token_rules;
+
+typedef struct architecture architecture;
+
+struct crank_model {
+    const architecture *arch;
+    const ops_backend *backend;
+    void *device;
+    void *block; /* weight memory */
+    size_t block_bytes;
+    ops_dtype dtype;
+    const ops_layout *layout;
+
+    encoder encoder;
+    readout readout;
+    token_rules tokens;
+    void *family; /* what a family with a forward pass of its own keeps; freed by arch->close */
+
+    tokenizer *tok;    /* NULL: the folder has none; only token ids can be scored */
+    void *tok_image;   /* its bytes, when they are not part of the block */
+    char *tok_missing; /* then: why, for the error message */
+    crank_activation activation;
+    size_t max_length; /* default truncation */
+    char *prompt;      /* prepended to the first text; NULL: none */
+
+    crank_model_info info; /* strings owned below */
+    char *path, *name, *tokenizer_warning, *source_sha256, *converted_by;
+    char source_dtypes[64], max_length_source[96], activation_name[96], activation_source[96];
+};
+
+/* A model while it is read: everything an architecture may look at. */
+typedef struct model_reader {
+    crank_model *model;
+    const crank_model_options *options;
+    config_source source;
+    config *config; /* config.json */
+    sentence_config sentence;
+    safetensors *file;
+    bool converted;                /* file was made by crank_convert: no bindings */
+    const ops_layout *file_layout; /* then: of its blobs; else NULL */
+    bool bi_encoder;               /* asked for, now or when it was converted */
+    char *name;                    /* the path's last component */
+    bindings bound;
+    bind_dims dims;
+    store store;
+} model_reader;
+
+struct architecture {
+    const char *const *model_types; /* config.json model_type, NULL-terminated */
+    /* Fills model->encoder's sizes, activation, token rules and reader->dims from the config.
+     * layers may be allocated here through model_add_layers. */
+    crank_status (*configure)(model_reader *r, crank_error *error);
+    /* The names of its tensors; chosen after configure (heads differ by how a file was saved). */
+    const bind_table *(*table)(const model_reader *r, unsigned *conditions);
+    /* Declares every weight to r->store and fills the readout. */
+    crank_status (*declare)(model_reader *r, crank_error *error);
+    /* NULL: encoder_forward and the readout. out: as crank_score_tokens describes. */
+    void (*forward)(const crank_model *m, ops_context *ctx, float *out);
+    void (*close)(crank_model *m); /* NULL: nothing of its own */
+};
+
+extern const architecture *const architectures[]; /* NULL-terminated */
+
+/* Runs one packed batch. out: [B, readout.width] f32 ([T, width] for READOUT_TOKENS). */
+void model_forward(const crank_model *m, ops_context *ctx, float *out);
+
+/* ---- helpers for architectures ------------------------------------------------------------------
+ */
+
+/* The sizes that every encoder's config has, under the names that families give them: L, D, H, F,
+ * V, positions (P; 0 when the family has none), token types (T). Checks them against each other,
+ * allocates the layers, fills encoder, token rules (no position offset, no pad rule) and dims. */
+crank_status model_sizes(model_reader *r, crank_error *error);
+/* hidden_act and friends, by the names that transformers gives them. */
+crank_status model_activation(const config *c, const char *keys, const char *fallback,
+                              ops_activation *activation, crank_error *error);
+
+/* Declares gamma and beta (field -1: none) as a norm of `width`. */
+void model_norm(model_reader *r, ops_norm *norm, ops_norm_kind kind, const char *name, int layer,
+                int gamma, int beta, int32_t width, float epsilon);
+/* Word, position and type tables (field -1: none) and the norm over their sum. */
+typedef struct embedding_fields {
+    int word, position, type, gamma, beta;
+} embedding_fields;
+void model_embeddings(model_reader *r, const embedding_fields *fields, int32_t width,
+                      ops_norm_kind norm, float epsilon);
+
+/* One encoder layer's tensors; -1: none. q, k and v are three tensors, or the rows of one fused
+ * tensor, q, with k and v unused. */
+typedef struct layer_fields {
+    int q, q_bias, k, k_bias, v, v_bias, out, out_bias;
+    int attn_gamma, attn_beta;
+    int ffn_in, ffn_in_bias; /* gated: see gate */
+    int ffn_out, ffn_out_bias;
+    int ffn_gamma, ffn_beta;
+    bool fused_qkv;
+    bool gated;      /* ffn_in is [2F, D]: activated half, gate half */
+    bool gate_first; /* the other way round on disk */
+    int gate;        /* the gate half is a tensor of its own; -1: inside ffn_in */
+} layer_fields;
+/* Declares layer l. Its attention options (layer->attention) must be set before: head rows fold K
+ * and V only where neither rotary nor relative terms stand in the way. */
+void model_layer(model_reader *r, int l, const layer_fields *fields, ops_norm_kind norm,
+                 float epsilon);
+/* softmax(Q K^T / sqrt(K)) V for layer l, with no other terms. */
+void model_plain_attention(model_reader *r, int l);
+
+/* The usual readouts, chosen from the folder: a pooling of the vectors (bi-encoder), or a head.
+ * dense, dense_bias, out, out_bias: fields; dense -1: straight to out. */
+typedef struct head_fields {
+    int dense, dense_bias, norm, norm_bias, out, out_bias;
+    ops_activation activation;
+    float norm_epsilon;
+} head_fields;
+void model_head(model_reader *r, const head_fields *fields, int32_t d_dense, int32_t labels);
+/* Pooling and normalisation from the folder's modules (mean and normalised without them). */
+crank_status model_vector_readout(model_reader *r, crank_error *error);
+/* True when the folder (or the caller) asks for vectors rather than logits. */
+bool model_wants_vectors(const model_reader *r);
+
+#endif
