@@ -9,6 +9,7 @@
 #include "memory.h"
 #include "runtime/devices.h"
 #include "runtime/reader.h"
+#include "runtime/tokenize.h"
 
 const char *crank_version(void)
 {
@@ -58,35 +59,34 @@ static crank_status choose_dtype(model_reader *r, crank_error *error)
     return CRANK_OK;
 }
 
+static crank_status copy_text(char **out, const char *text, crank_error *error)
+{
+    *out = NULL;
+    if (text == NULL || text[0] == '\0') return CRANK_OK;
+    *out = mem_strdup(text);
+    CRANK_CHECK(*out != NULL, OUT_OF_MEMORY, error, "no memory");
+    return CRANK_OK;
+}
+
 /* ---- tokenizer --------------------------------------------------------------------------------
  */
 
 static crank_status open_tokenizer(model_reader *r, const uint8_t *host_data, crank_error *error)
 {
     crank_model *m = r->model;
-    if (r->converted) {
-        const st_tensor *image = safetensors_find(r->file, READER_TOKENIZER_TENSOR);
-        if (image == NULL) return CRANK_OK;
-        const void *bytes;
-        if (host_data != NULL) {
-            bytes = host_data + (image->offset - safetensors_data_start(r->file, 0));
-        } else {
-            m->tok_image = mem_alloc_aligned((size_t)image->bytes);
-            CRANK_CHECK(m->tok_image != NULL, OUT_OF_MEMORY, error, "no memory for the tokenizer");
-            CRANK_TRY(safetensors_read(r->file, image, m->tok_image, error));
-            bytes = m->tok_image;
-        }
-        return tokenizer_from_image(&m->tok, bytes, (size_t)image->bytes, error);
-    }
     crank_error reason = {0};
-    crank_status status = tokenizer_open(&m->tok, r->source.dir, &reason);
+    crank_status status;
+    if (r->converted) {
+        status = tokenize_open_converted(&m->text_tokenizer, r->file, host_data, &reason);
+    } else {
+        status = tokenize_open_folder(&m->text_tokenizer, r->source.dir, &reason);
+    }
     if (status == CRANK_IO) {
         /* Weights without a tokenizer are useful to whoever has token ids. */
-        m->tok_missing = mem_strdup(reason.message);
-        CRANK_CHECK(m->tok_missing != NULL, OUT_OF_MEMORY, error, "no memory");
-        return CRANK_OK;
+        return copy_text(&m->tok_missing, reason.message, error);
     }
     if (status != CRANK_OK && error != NULL) *error = reason;
+    if (status == CRANK_OK) m->tok = m->text_tokenizer->tok;
     return status;
 }
 
@@ -168,15 +168,6 @@ static crank_status choose_activation(model_reader *r, crank_error *error)
 /* ---- info -------------------------------------------------------------------------------------
  */
 
-static crank_status copy_text(char **out, const char *text, crank_error *error)
-{
-    *out = NULL;
-    if (text == NULL || text[0] == '\0') return CRANK_OK;
-    *out = mem_strdup(text);
-    CRANK_CHECK(*out != NULL, OUT_OF_MEMORY, error, "no memory");
-    return CRANK_OK;
-}
-
 static crank_status fill_info(model_reader *r, crank_error *error)
 {
     crank_model *m = r->model;
@@ -256,6 +247,7 @@ static crank_status load_weights(model_reader *r, const uint8_t **host_data, cra
         CRANK_TRY_GOTO(team_open(&packers, threads, 0, error));
     }
     status = store_load(&r->store, m->backend, m->device, packers, &m->block, host_data, error);
+    memcpy(m->weights_digest, r->store.digest, sizeof m->weights_digest);
 out:
     team_close(packers);
     return status;
@@ -299,8 +291,7 @@ void crank_model_close(crank_model *m)
 {
     if (m == NULL) return;
     if (m->arch != NULL && m->arch->close != NULL) m->arch->close(m);
-    tokenizer_close(m->tok);
-    mem_free_aligned(m->tok_image);
+    crank_tokenizer_close(m->text_tokenizer);
     if (m->block != NULL) m->backend->memory_close(m->device, m->block);
     if (m->device != NULL) m->backend->close(m->device);
     mem_free(m->encoder.layers);
@@ -312,4 +303,9 @@ void crank_model_close(crank_model *m)
     mem_free(m->source_sha256);
     mem_free(m->converted_by);
     mem_free(m);
+}
+
+const crank_tokenizer *crank_model_tokenizer(const crank_model *model)
+{
+    return model != NULL ? model->text_tokenizer : NULL;
 }

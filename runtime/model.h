@@ -48,8 +48,8 @@ struct crank_model {
     const architecture *arch;
     const ops_backend *backend;
     void *device;
-    void *block; /* weight memory */
-    size_t block_bytes;
+    void *block;                /* weight memory */
+    uint64_t weights_digest[2]; /* XXH3 of the packed weights: what caches know them by */
     ops_dtype dtype;
     const ops_layout *layout;
 
@@ -58,9 +58,9 @@ struct crank_model {
     token_rules tokens;
     void *family; /* what a family with a forward pass of its own keeps; freed by arch->close */
 
-    tokenizer *tok;    /* NULL: the folder has none; only token ids can be scored */
-    void *tok_image;   /* its bytes, when they are not part of the block */
-    char *tok_missing; /* then: why, for the error message */
+    crank_tokenizer *text_tokenizer; /* NULL: the folder has none; only token ids can be scored */
+    const tokenizer *tok;            /* inside it */
+    char *tok_missing;               /* then: why, for the error message */
     crank_activation activation;
     size_t max_length; /* default truncation */
     char *prompt;      /* prepended to the first text; NULL: none */

@@ -5,6 +5,7 @@
 #include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
+#include <xxhash.h>
 
 #include "memory.h"
 
@@ -389,6 +390,13 @@ static void keep_first_failure(loading *l, crank_status status, const crank_erro
     atomic_store(&l->failed, 1);
 }
 
+static void keep_digest(uint64_t digest[2], const void *data, size_t bytes)
+{
+    XXH128_hash_t hash = XXH3_128bits(data, bytes);
+    digest[0] = hash.high64;
+    digest[1] = hash.low64;
+}
+
 static void load_items(void *context, int worker, int n_workers)
 {
     (void)worker;
@@ -402,9 +410,11 @@ static void load_items(void *context, int worker, int n_workers)
     while (status == CRANK_OK && !atomic_load(&l->failed)) {
         int i = atomic_fetch_add(&l->next, 1);
         if (i >= s->n_items) break;
-        const store_item *item = &s->items[i];
+        store_item *item = &s->items[i]; /* this worker's alone */
         uint8_t *at = (uint8_t *)((uintptr_t)l->block + item->offset);
-        status = make_item(s, item, &w, direct ? at : w.packed, &error);
+        uint8_t *made = direct ? at : w.packed;
+        status = make_item(s, item, &w, made, &error);
+        if (status == CRANK_OK) keep_digest(item->digest, made, item->bytes);
         if (status == CRANK_OK && !direct) {
             pthread_mutex_lock(&l->lock);
             status = l->backend->memory_write(l->device, at, w.packed, item->bytes, &error);
@@ -424,6 +434,7 @@ static crank_status load_whole_file(store *s, const ops_backend *backend, void *
     CRANK_TRY(backend->memory_open(device, block, bytes, error));
     CRANK_TRY(safetensors_read_data(s->file, 0, *block, error));
     *host_data = *block;
+    keep_digest(s->digest, *block, bytes);
     for (int i = 0; i < s->n_items; i++) {
         const store_item *item = &s->items[i];
         crank_status status = CRANK_OK;
@@ -456,7 +467,11 @@ crank_status store_load(store *s, const ops_backend *backend, void *device, team
         return l.status;
     }
     for (int i = 0; i < s->n_items; i++) {
-        set_target(s, &s->items[i], (uint8_t *)((uintptr_t)*block + s->items[i].offset));
+        const store_item *item = &s->items[i];
+        set_target(s, item, (uint8_t *)((uintptr_t)*block + item->offset));
+        XXH128_hash_t both = XXH3_128bits_withSeed(item->digest, sizeof item->digest, s->digest[1]);
+        s->digest[0] ^= both.high64;
+        s->digest[1] = both.low64;
     }
     return safetensors_unchanged(s->file, error);
 }

@@ -44,6 +44,7 @@ typedef struct store_item {
     float scale;          /* multiplied into the values read; 1 unless declared */
     void *target;         /* ops_linear *, ops_lookup *, const float **, const int32_t ** */
     size_t offset, bytes; /* inside the block */
+    uint64_t digest[2];   /* of the bytes, once loaded */
 } store_item;
 
 typedef struct store {
@@ -55,6 +56,7 @@ typedef struct store {
     int n_items, capacity;
     size_t bytes; /* of all items */
     int64_t n_parameters;
+    uint64_t digest[2]; /* XXH3 of everything loaded */
     crank_status
         failure; /* first failure of a declaration (out of memory): checked by store_load */
 } store;

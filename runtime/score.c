@@ -1,0 +1,755 @@
+/* From texts to scores:
+ *
+ *   encode texts (each query once, documents side by side on the team)
+ *   -> units: one model input each (a pair; a window of a document; a text of a bi-encoder)
+ *   -> fold equal units, ask the cache -> session_run (plan, pack, forward)
+ *   -> outputs of units -> logits of pairs -> activation -> order.
+ *
+ * Units keep pointers into the workers' id pools, so nothing is copied before pack_fill. */
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include <xxhash.h>
+
+#include "clock.h"
+#include "runtime/cache.h"
+#include "runtime/reader.h"
+#include "runtime/session.h"
+#include "runtime/tokenize.h"
+
+/* Texts at a constant distance: pairs' queries, pairs' documents, or a plain array. stride 0: all
+ * the same text. */
+typedef struct text_list {
+    const crank_text *first;
+    size_t stride_bytes;
+} text_list;
+
+static const crank_text *text_at(text_list list, size_t i)
+{
+    return (const crank_text *)(const void *)((const char *)list.first + i * list.stride_bytes);
+}
+
+/* An encoded text: ids [n] in worker `pool`'s ids from `at` on. */
+typedef struct encoded {
+    uint32_t pool;
+    size_t at, n;
+} encoded;
+
+typedef struct unit {
+    size_t pair;           /* whose it is; bi-encoders: the text's number */
+    size_t same_as;        /* the first equal unit, or itself */
+    uint32_t window_first; /* ids of the document before this window */
+    bool cached;
+} unit;
+
+/* Everything that one call needs to know; arrays are the session's. */
+typedef struct call {
+    crank_session *s;
+    crank_score_options options;
+    size_t max_length;
+    unsigned tok_flags;
+    text_list queries, documents;
+    size_t n;         /* pairs */
+    size_t *query_of; /* [n]: index into encoded of pair i's query */
+    encoded *texts;   /* distinct queries, then documents */
+    size_t n_queries;
+    unit *units;
+    pack_sequence *sequences; /* [n_units], then compacted to what runs */
+    size_t n_units;
+    float *outputs; /* [n_units, width] */
+    crank_usage usage;
+    int64_t started_us;
+} call;
+
+/* ---- options ----------------------------------------------------------------------------------
+ */
+
+static crank_status open_call(call *c, crank_session *s, const crank_score_options *options,
+                              crank_error *error)
+{
+    *c = (call){.s = s, .started_us = clock_us()};
+    const crank_model *m = s->model;
+    CRANK_TRY(options_read(&c->options, sizeof c->options, options, "crank_score_options", error));
+    CRANK_CHECK(m->tok != NULL, MODEL, error, "%s: texts cannot be scored without a tokenizer: %s",
+                m->path, m->tok_missing != NULL ? m->tok_missing : "the converted file has none");
+    c->max_length = c->options.max_length != 0 ? c->options.max_length : m->max_length;
+    size_t most = (size_t)m->tokens.max_tokens;
+    CRANK_CHECK(c->max_length <= most, INVALID_ARGUMENT, error,
+                "max_length: expected at most %zu (the model's positions), found %zu", most,
+                c->max_length);
+    if (c->options.specials_as_text) c->tok_flags = TOK_SPECIALS_AS_TEXT;
+    CRANK_CHECK(c->options.activation >= CRANK_ACTIVATION_MODEL &&
+                    c->options.activation <= CRANK_ACTIVATION_SOFTMAX,
+                INVALID_ARGUMENT, error, "activation: unknown number %d",
+                (int)c->options.activation);
+    CRANK_CHECK(
+        c->options.truncation >= CRANK_LONGEST_FIRST && c->options.truncation <= CRANK_WINDOW,
+        INVALID_ARGUMENT, error, "truncation: unknown number %d", (int)c->options.truncation);
+    return CRANK_OK;
+}
+
+static tok_truncation pair_truncation(const call *c)
+{
+    return c->options.truncation == CRANK_LONGEST_FIRST ? TOK_LONGEST_FIRST : TOK_ONLY_SECOND;
+}
+
+/* ---- encoding ---------------------------------------------------------------------------------
+ */
+
+typedef struct encode_job {
+    call *c;
+    text_list list;
+    size_t n;
+    encoded *out;
+    const size_t *query_of; /* of the document; NULL while queries are encoded */
+    bool alone;             /* texts stand alone (bi-encoders) */
+    const crank_text *prompt;
+    atomic_size_t next;
+    atomic_int failed;
+    pthread_mutex_t lock;
+    crank_status status;
+    crank_error error;
+} encode_job;
+
+#define TEXTS_PER_TURN 8
+
+static size_t useful_ids(const encode_job *job, size_t i)
+{
+    const call *c = job->c;
+    const tokenizer *tok = c->s->model->tok;
+    if (job->alone) {
+        size_t added = (size_t)tokenizer_info(tok)->n_added_single;
+        return c->max_length > added ? c->max_length - added : 1;
+    }
+    if (c->options.truncation == CRANK_WINDOW) return SIZE_MAX;
+    size_t known = SIZE_MAX;
+    if (job->query_of != NULL) known = c->texts[job->query_of[i]].n;
+    return tok_max_useful(tok, known, c->max_length, pair_truncation(c));
+}
+
+static crank_status encode_one(encode_job *job, worker *w, uint32_t pool, size_t i,
+                               crank_error *error)
+{
+    const crank_text *text = text_at(job->list, i);
+    CRANK_CHECK(text->data != NULL || text->bytes == 0, INVALID_ARGUMENT, error,
+                "text %zu: data is NULL but bytes is %zu", i, text->bytes);
+    encoded *out = &job->out[i];
+    out->pool = pool;
+    out->at = w->ids.n;
+    size_t useful = useful_ids(job, i);
+    size_t stop = useful >= SIZE_MAX - w->ids.n ? SIZE_MAX : w->ids.n + useful;
+    CRANK_TRY(tok_encode(job->c->s->model->tok, w->scratch, text->data != NULL ? text->data : "",
+                         text->bytes, job->c->tok_flags, stop, &w->ids, error));
+    out->n = w->ids.n - out->at;
+    return CRANK_OK;
+}
+
+static void encode_texts(void *context, int number, int n_workers)
+{
+    (void)n_workers;
+    encode_job *job = context;
+    worker *w = &job->c->s->workers[number];
+    while (!atomic_load(&job->failed)) {
+        size_t first = atomic_fetch_add(&job->next, TEXTS_PER_TURN);
+        if (first >= job->n) break;
+        size_t end = first + TEXTS_PER_TURN < job->n ? first + TEXTS_PER_TURN : job->n;
+        for (size_t i = first; i < end; i++) {
+            crank_error error = {0};
+            crank_status status = encode_one(job, w, (uint32_t)number, i, &error);
+            if (status == CRANK_OK) continue;
+            pthread_mutex_lock(&job->lock);
+            if (job->status == CRANK_OK) {
+                job->status = status;
+                job->error = error;
+            }
+            pthread_mutex_unlock(&job->lock);
+            atomic_store(&job->failed, 1);
+            return;
+        }
+    }
+}
+
+static crank_status encode_all(call *c, text_list list, size_t n, encoded *out,
+                               const size_t *query_of, bool alone, crank_error *error)
+{
+    encode_job job = {
+        .c = c, .list = list, .n = n, .out = out, .query_of = query_of, .alone = alone};
+    pthread_mutex_init(&job.lock, NULL);
+    if (n > TEXTS_PER_TURN) {
+        team_run(c->s->threads, encode_texts, &job);
+    } else {
+        encode_texts(&job, 0, 1);
+    }
+    pthread_mutex_destroy(&job.lock);
+    if (job.status != CRANK_OK && error != NULL) *error = job.error;
+    return job.status;
+}
+
+static const int32_t *ids_of(const call *c, const encoded *e)
+{
+    static const int32_t none[1] = {0}; /* a pool that never got an id has no memory */
+    const int32_t *pool = c->s->workers[e->pool].ids.ids;
+    return pool != NULL ? pool + e->at : none;
+}
+
+/* The model's prompt goes before the first text, as plain string concatenation. */
+static crank_status add_prompts(call *c, crank_text *distinct, size_t n, crank_error *error)
+{
+    const char *prompt = c->s->model->prompt;
+    if (prompt == NULL) return CRANK_OK;
+    size_t prompt_bytes = strlen(prompt), total = 0;
+    for (size_t i = 0; i < n; i++) {
+        CRANK_CHECK(distinct[i].bytes < SIZE_MAX / 4 - total - prompt_bytes, LIMIT, error,
+                    "the queries are too long");
+        total += prompt_bytes + distinct[i].bytes;
+    }
+    CRANK_TRY(growable_reserve(&c->s->prompted, total, 1, error));
+    char *at = c->s->prompted.data;
+    for (size_t i = 0; i < n; i++) {
+        memcpy(at, prompt, prompt_bytes);
+        if (distinct[i].bytes > 0) memcpy(at + prompt_bytes, distinct[i].data, distinct[i].bytes);
+        distinct[i] = (crank_text){at, prompt_bytes + distinct[i].bytes};
+        at += distinct[i].bytes;
+    }
+    return CRANK_OK;
+}
+
+static bool equal_text(const crank_text *a, const crank_text *b)
+{
+    return a->bytes == b->bytes &&
+           (a->data == b->data || a->bytes == 0 || memcmp(a->data, b->data, a->bytes) == 0);
+}
+
+/* Fills texts and query_of: a query that repeats its predecessor is encoded once. */
+static crank_status encode_pairs(call *c, bool alone, crank_error *error)
+{
+    crank_session *s = c->s;
+    for (int i = 0; i < s->n_workers; i++) s->workers[i].ids.n = 0;
+    size_t n = c->n;
+    CRANK_CHECK(n < UINT32_MAX / 4, LIMIT, error, "%zu pairs in one call, expected fewer", n);
+    size_t each = 2 * sizeof(encoded) + sizeof(size_t) + sizeof(crank_text);
+    CRANK_TRY(growable_reserve(&s->texts, n, each, error));
+    c->texts = s->texts.data;
+    c->query_of = (size_t *)(void *)(c->texts + 2 * n);
+    crank_text *distinct = (crank_text *)(void *)(c->query_of + n);
+    for (size_t i = 0; i < n; i++) {
+        const crank_text *query = text_at(c->queries, i);
+        bool repeats = i > 0 && equal_text(query, text_at(c->queries, i - 1));
+        if (!repeats) distinct[c->n_queries++] = *query;
+        c->query_of[i] = c->n_queries - 1;
+    }
+    CRANK_TRY(add_prompts(c, distinct, c->n_queries, error));
+    text_list queries = {distinct, sizeof *distinct};
+    CRANK_TRY(encode_all(c, queries, c->n_queries, c->texts, NULL, alone, error));
+    return encode_all(c, c->documents, n, c->texts + c->n_queries, c->query_of, alone, error);
+}
+
+/* ---- units ------------------------------------------------------------------------------------
+ */
+
+static crank_status reserve_units(call *c, size_t n, crank_error *error)
+{
+    CRANK_CHECK(n < UINT32_MAX / 4, LIMIT, error, "%zu model inputs in one call, expected fewer",
+                n);
+    CRANK_TRY(growable_reserve(&c->s->units, n, sizeof(unit), error));
+    CRANK_TRY(growable_reserve(&c->s->sequences, n, sizeof(pack_sequence), error));
+    c->units = c->s->units.data;
+    c->sequences = c->s->sequences.data;
+    return CRANK_OK;
+}
+
+static void add_unit(call *c, size_t pair, uint32_t window_first, pack_sequence sequence)
+{
+    sequence.label = (uint32_t)pair;
+    c->units[c->n_units] =
+        (unit){.pair = pair, .same_as = c->n_units, .window_first = window_first};
+    c->sequences[c->n_units++] = sequence;
+    c->usage.tokens += (size_t)sequence.length;
+}
+
+/* How a document is cut in windows: the query keeps at most half of the room. */
+typedef struct windows {
+    size_t query, share, step; /* kept query ids; ids of a window; distance of neighbours */
+} windows;
+
+static crank_status plan_windows(const call *c, size_t n_query, windows *w, crank_error *error)
+{
+    size_t added = (size_t)tokenizer_info(c->s->model->tok)->n_added_pair;
+    CRANK_CHECK(c->max_length >= added + 2, INVALID_ARGUMENT, error,
+                "max_length: windows need at least %zu, found %zu", added + 2, c->max_length);
+    size_t room = c->max_length - added;
+    w->query = n_query < room / 2 ? n_query : room / 2;
+    w->share = room - w->query;
+    size_t overlap = c->options.window_overlap != 0 ? c->options.window_overlap : w->share / 4;
+    CRANK_CHECK(overlap < w->share, INVALID_ARGUMENT, error,
+                "window_overlap: expected less than a window of %zu tokens, found %zu", w->share,
+                overlap);
+    w->step = w->share - overlap;
+    return CRANK_OK;
+}
+
+static size_t count_windows(const windows *w, size_t n)
+{
+    return n <= w->share ? 1 : 1 + (n - w->share + w->step - 1) / w->step;
+}
+
+static crank_status window_units(call *c, crank_error *error)
+{
+    size_t total = 0;
+    windows w;
+    for (size_t i = 0; i < c->n; i++) {
+        CRANK_TRY(plan_windows(c, c->texts[c->query_of[i]].n, &w, error));
+        total += count_windows(&w, c->texts[c->n_queries + i].n);
+    }
+    CRANK_TRY(reserve_units(c, total, error));
+    int32_t added = tokenizer_info(c->s->model->tok)->n_added_pair;
+    for (size_t i = 0; i < c->n; i++) {
+        const encoded *query = &c->texts[c->query_of[i]], *document = &c->texts[c->n_queries + i];
+        CRANK_TRY(plan_windows(c, query->n, &w, error));
+        for (size_t k = 0; k < count_windows(&w, document->n); k++) {
+            size_t first = k * w.step;
+            size_t rest = document->n - first;
+            size_t take = rest < w.share ? rest : w.share;
+            pack_sequence sequence = {.ids1 = ids_of(c, query),
+                                      .n1 = (int32_t)w.query,
+                                      .ids2 = ids_of(c, document) + first,
+                                      .n2 = (int32_t)take,
+                                      .length = (int32_t)(w.query + take) + added};
+            add_unit(c, i, (uint32_t)first, sequence);
+        }
+    }
+    return CRANK_OK;
+}
+
+static crank_status pair_units(call *c, crank_error *error)
+{
+    if (c->options.truncation == CRANK_WINDOW) return window_units(c, error);
+    const tokenizer *tok = c->s->model->tok;
+    int32_t added = tokenizer_info(tok)->n_added_pair;
+    CRANK_TRY(reserve_units(c, c->n, error));
+    for (size_t i = 0; i < c->n; i++) {
+        const encoded *query = &c->texts[c->query_of[i]], *document = &c->texts[c->n_queries + i];
+        size_t keep1, keep2;
+        crank_status status = tok_pair_lengths(tok, query->n, document->n, c->max_length,
+                                               pair_truncation(c), &keep1, &keep2, error);
+        if (status != CRANK_OK) return status_prefix(error, status, "pair %zu", i);
+        pack_sequence sequence = {.ids1 = ids_of(c, query),
+                                  .n1 = (int32_t)keep1,
+                                  .ids2 = ids_of(c, document),
+                                  .n2 = (int32_t)keep2,
+                                  .length = (int32_t)(keep1 + keep2) + added};
+        add_unit(c, i, 0, sequence);
+    }
+    return CRANK_OK;
+}
+
+/* Bi-encoders: every text is a unit, queries first. */
+static crank_status text_units(call *c, size_t n, crank_error *error)
+{
+    const tokenizer *tok = c->s->model->tok;
+    int32_t added = tokenizer_info(tok)->n_added_single;
+    CRANK_TRY(reserve_units(c, n, error));
+    for (size_t i = 0; i < n; i++) {
+        size_t keep, none;
+        crank_status status = tok_pair_lengths(tok, c->texts[i].n, SIZE_MAX, c->max_length,
+                                               TOK_LONGEST_FIRST, &keep, &none, error);
+        if (status != CRANK_OK) return status_prefix(error, status, "text %zu", i);
+        pack_sequence sequence = {
+            .ids1 = ids_of(c, &c->texts[i]), .n1 = (int32_t)keep, .length = (int32_t)keep + added};
+        add_unit(c, i, 0, sequence);
+    }
+    return CRANK_OK;
+}
+
+/* ---- folding, cache, running ------------------------------------------------------------------
+ */
+
+static bool equal_sequences(const pack_sequence *a, const pack_sequence *b)
+{
+    return a->n1 == b->n1 && a->n2 == b->n2 && (a->ids2 == NULL) == (b->ids2 == NULL) &&
+           memcmp(a->ids1, b->ids1, (size_t)a->n1 * sizeof *a->ids1) == 0 &&
+           (a->n2 == 0 || memcmp(a->ids2, b->ids2, (size_t)a->n2 * sizeof *a->ids2) == 0);
+}
+
+static cache_key key_of(const crank_session *s, const pack_sequence *q)
+{
+    /* Each side by itself, so that ids cannot move from one to the other unnoticed. */
+    XXH128_hash_t parts[3] = {
+        {s->cache_seed[0], s->cache_seed[1]},
+        XXH3_128bits(q->ids1, (size_t)q->n1 * sizeof *q->ids1),
+        XXH3_128bits(q->n2 > 0 ? q->ids2 : q->ids1, (size_t)q->n2 * sizeof *q->ids2),
+    };
+    XXH128_hash_t all = XXH3_128bits(parts, sizeof parts);
+    return (cache_key){all.high64, all.low64};
+}
+
+/* Marks every unit that equals an earlier one; open addressing over hashes of the ids. */
+static crank_status fold_equal(call *c, cache_key *keys, crank_error *error)
+{
+    size_t slots = 16;
+    while (slots < 2 * c->n_units) slots *= 2;
+    CRANK_TRY(growable_reserve(&c->s->table, slots, sizeof(uint32_t), error));
+    uint32_t *table = c->s->table.data; /* unit + 1; 0 empty */
+    memset(table, 0, slots * sizeof *table);
+    for (size_t i = 0; i < c->n_units; i++) {
+        keys[i] = key_of(c->s, &c->sequences[i]);
+        size_t at = keys[i].low & (slots - 1);
+        while (table[at] != 0 && !equal_sequences(&c->sequences[table[at] - 1], &c->sequences[i])) {
+            at = (at + 1) & (slots - 1);
+        }
+        if (table[at] == 0) table[at] = (uint32_t)i + 1;
+        c->units[i].same_as = table[at] - 1;
+    }
+    return CRANK_OK;
+}
+
+/* Runs what is neither a repetition nor in the cache, and leaves every unit's outputs in
+ * c->outputs. */
+static crank_status run_units(call *c, crank_error *error)
+{
+    crank_session *s = c->s;
+    size_t width = (size_t)s->model->readout.width, n = c->n_units;
+    c->usage.tokenize_us = clock_us() - c->started_us;
+    int64_t start = clock_us();
+    bool cached = s->cache != NULL && width <= CACHE_MAX_VALUES;
+    size_t row_bytes = width * sizeof(float);
+    CRANK_TRY(growable_reserve(&s->outputs, n, 2 * row_bytes + sizeof(cache_key), error));
+    cache_key *keys = s->outputs.data;
+    c->outputs = (float *)(void *)(keys + n);
+    float *computed = c->outputs + n * width; /* dense: only what runs */
+    CRANK_TRY(fold_equal(c, keys, error));
+    size_t n_run = 0;
+    CRANK_TRY(growable_reserve(&s->results, n, sizeof(pack_sequence) + sizeof(size_t), error));
+    pack_sequence *to_run = s->results.data;
+    size_t *runs_unit = (size_t *)(void *)(to_run + n);
+    for (size_t i = 0; i < n; i++) {
+        unit *u = &c->units[i];
+        if (u->same_as != i) continue;
+        if (cached && cache_get(s->cache, keys[i], c->outputs + i * width, (int)width)) {
+            u->cached = true;
+            c->usage.cache_hits++;
+            continue;
+        }
+        runs_unit[n_run] = i;
+        to_run[n_run++] = c->sequences[i];
+        c->usage.computed_tokens += (size_t)c->sequences[i].length;
+    }
+    crank_status status = session_run(s, to_run, n_run, computed, c->options.progress,
+                                      c->options.progress_user, error);
+    if (status != CRANK_OK) return status;
+    c->usage.computed_pairs = n_run;
+    for (size_t k = 0; k < n_run; k++) {
+        size_t i = runs_unit[k];
+        memcpy(c->outputs + i * width, computed + k * width, row_bytes);
+        if (cached) cache_put(s->cache, keys[i], computed + k * width, (int)width);
+    }
+    for (size_t i = 0; i < n; i++) {
+        size_t same = c->units[i].same_as;
+        if (same != i) {
+            memcpy(c->outputs + i * width, c->outputs + same * width, row_bytes);
+        }
+    }
+    c->usage.compute_us = clock_us() - start;
+    return CRANK_OK;
+}
+
+/* ---- logits -----------------------------------------------------------------------------------
+ */
+
+/* Cosine of two normalised vectors, summed in order. */
+static float dot(const float *a, const float *b, size_t n)
+{
+    float sum = 0.0f;
+    for (size_t i = 0; i < n; i++) sum += a[i] * b[i];
+    return sum;
+}
+
+/* Which unit's outputs stand for pair `pair` (the best window), starting the search at *at. */
+static size_t best_unit(const call *c, size_t pair, size_t *at)
+{
+    size_t best = *at;
+    for (; *at < c->n_units && c->units[*at].pair == pair; ++*at) {
+        if (c->outputs[*at] > c->outputs[best]) best = *at;
+    }
+    return best;
+}
+
+static crank_status score_all(call *c, crank_error *error)
+{
+    c->usage.pairs = c->n;
+    if (c->n == 0) return CRANK_OK;
+    bool alone = c->s->model->readout.kind != READOUT_HEAD;
+    CRANK_CHECK(c->s->model->readout.kind != READOUT_TOKENS, UNSUPPORTED, error,
+                "late-interaction models are scored by crank_rank only");
+    CRANK_TRY(encode_pairs(c, alone, error));
+    if (alone) {
+        CRANK_TRY(text_units(c, c->n_queries + c->n, error));
+    } else {
+        CRANK_TRY(pair_units(c, error));
+    }
+    return run_units(c, error);
+}
+
+static crank_activation chosen_activation(const call *c)
+{
+    return c->options.activation != CRANK_ACTIVATION_MODEL ? c->options.activation
+                                                           : c->s->model->activation;
+}
+
+float crank_activate(crank_activation activation, float logit)
+{
+    switch (activation) {
+    case CRANK_ACTIVATION_SIGMOID: return 1.0f / (1.0f + expf(-logit));
+    case CRANK_ACTIVATION_TANH: return tanhf(logit);
+    case CRANK_ACTIVATION_SOFTMAX: /* of one label: 1; of several: softmax_rows */
+    case CRANK_ACTIVATION_MODEL:
+    case CRANK_ACTIVATION_IDENTITY: break;
+    }
+    return activation == CRANK_ACTIVATION_SOFTMAX ? 1.0f : logit;
+}
+
+static void activate_row(crank_activation activation, float *scores, const float *logits,
+                         size_t width)
+{
+    if (activation != CRANK_ACTIVATION_SOFTMAX) {
+        for (size_t i = 0; i < width; i++) scores[i] = crank_activate(activation, logits[i]);
+        return;
+    }
+    float most = logits[0], sum = 0.0f;
+    for (size_t i = 1; i < width; i++) most = logits[i] > most ? logits[i] : most;
+    for (size_t i = 0; i < width; i++) sum += scores[i] = expf(logits[i] - most);
+    for (size_t i = 0; i < width; i++) scores[i] /= sum;
+}
+
+/* logits of pair i into row [width] (bi-encoders: the cosine, width 1); returns the unit. */
+static size_t pair_logits(const call *c, size_t i, size_t *at, float *row)
+{
+    size_t width = (size_t)c->s->model->readout.width;
+    if (c->s->model->readout.kind == READOUT_VECTOR) {
+        row[0] = dot(c->outputs + c->query_of[i] * width, c->outputs + (c->n_queries + i) * width,
+                     width);
+        return c->n_queries + i;
+    }
+    size_t best = best_unit(c, i, at);
+    memcpy(row, c->outputs + best * width, width * sizeof *row);
+    return best;
+}
+
+static size_t label_count(const crank_model *m)
+{
+    return m->readout.kind == READOUT_HEAD ? (size_t)m->readout.width : 1;
+}
+
+static void finish_usage(const call *c, crank_usage *usage)
+{
+    if (usage == NULL) return;
+    *usage = c->usage;
+    usage->total_us = clock_us() - c->started_us;
+}
+
+crank_status crank_score(crank_session *s, const crank_pair *pairs, size_t n,
+                         const crank_score_options *options, float *logits, float *scores,
+                         crank_usage *usage, crank_error *error)
+{
+    CRANK_CHECK(s != NULL && (pairs != NULL || n == 0), INVALID_ARGUMENT, error,
+                "crank_score: session and pairs must not be NULL");
+    call c;
+    CRANK_TRY(open_call(&c, s, options, error));
+    size_t labels = label_count(s->model);
+    CRANK_CHECK(c.options.truncation != CRANK_WINDOW || labels == 1, INVALID_ARGUMENT, error,
+                "windows need a model with one label, this one has %zu", labels);
+    c.n = n;
+    if (n > 0) {
+        c.queries = (text_list){&pairs->query, sizeof *pairs};
+        c.documents = (text_list){&pairs->document, sizeof *pairs};
+    }
+    CRANK_TRY(score_all(&c, error));
+    crank_activation activation = chosen_activation(&c);
+    CRANK_TRY(growable_reserve(&s->results, labels, 2 * sizeof(float), error));
+    float *row = s->results.data, *activated = row + labels;
+    size_t at = 0;
+    for (size_t i = 0; i < n; i++) {
+        pair_logits(&c, i, &at, row);
+        activate_row(activation, activated, row, labels);
+        if (logits != NULL) memcpy(logits + i * labels, row, labels * sizeof *row);
+        if (scores != NULL) memcpy(scores + i * labels, activated, labels * sizeof *row);
+    }
+    finish_usage(&c, usage);
+    return CRANK_OK;
+}
+
+/* ---- ranking ----------------------------------------------------------------------------------
+ */
+
+static int by_score(const void *left, const void *right)
+{
+    const crank_result *a = left, *b = right;
+    if (a->score != b->score) return a->score < b->score ? 1 : -1;
+    return a->index < b->index ? -1 : a->index > b->index;
+}
+
+/* In place, no allocation (qsort may allocate): heap sort over unique keys. */
+static void sift_down(crank_result *r, size_t root, size_t n)
+{
+    for (size_t child; (child = 2 * root + 1) < n; root = child) {
+        if (child + 1 < n && by_score(&r[child], &r[child + 1]) < 0) child++;
+        if (by_score(&r[root], &r[child]) >= 0) return;
+        crank_result moved = r[root];
+        r[root] = r[child];
+        r[child] = moved;
+    }
+}
+
+static void sort_results(crank_result *r, size_t n)
+{
+    for (size_t i = n / 2; i-- > 0;) sift_down(r, i, n);
+    for (size_t end = n; end-- > 1;) {
+        crank_result moved = r[0];
+        r[0] = r[end];
+        r[end] = moved;
+        sift_down(r, 0, end);
+    }
+}
+
+/* Bytes of the winning window: the document is encoded once more, with offsets. */
+static crank_status locate_window(const call *c, crank_result *result, const unit *u,
+                                  const pack_sequence *sequence, crank_error *error)
+{
+    const crank_text *text = text_at(c->documents, result->index);
+    result->window_start = 0;
+    result->window_bytes = (uint32_t)text->bytes;
+    if (c->options.truncation != CRANK_WINDOW || sequence->n2 == 0) return CRANK_OK;
+    if (c->texts[c->n_queries + result->index].n == (size_t)sequence->n2) return CRANK_OK;
+    tok_ids ids = {0}, offsets = {0};
+    crank_status status = tok_encode_offsets(c->s->model->tok, c->s->workers[0].scratch, text->data,
+                                             text->bytes, c->tok_flags, &ids, &offsets, error);
+    size_t last = (size_t)u->window_first + (size_t)sequence->n2 - 1;
+    if (status == CRANK_OK && 2 * last + 1 < offsets.n) {
+        uint32_t start = (uint32_t)offsets.ids[2 * (size_t)u->window_first];
+        result->window_start = start;
+        result->window_bytes = (uint32_t)offsets.ids[2 * last + 1] - start;
+    }
+    tok_ids_free(&ids);
+    tok_ids_free(&offsets);
+    return status;
+}
+
+crank_status crank_rank(crank_session *s, crank_text query, const crank_text *docs, size_t n,
+                        const crank_score_options *options, crank_result *results,
+                        size_t *n_results, crank_usage *usage, crank_error *error)
+{
+    CRANK_CHECK(s != NULL && n_results != NULL && (n == 0 || (docs != NULL && results != NULL)),
+                INVALID_ARGUMENT, error,
+                "crank_rank: session, docs, results and n_results must not be NULL");
+    *n_results = 0;
+    call c;
+    CRANK_TRY(open_call(&c, s, options, error));
+    CRANK_CHECK(label_count(s->model) == 1, INVALID_ARGUMENT, error,
+                "ranking needs a model with one label, this one has %zu: use crank_score",
+                label_count(s->model));
+    c.n = n;
+    c.queries = (text_list){&query, 0};
+    c.documents = (text_list){docs, sizeof *docs};
+    CRANK_TRY(score_all(&c, error));
+    if (n == 0) {
+        finish_usage(&c, usage);
+        return CRANK_OK;
+    }
+    /* results may hold top_k rows only: sort all of them in the session's memory. */
+    CRANK_TRY(growable_reserve(&s->results, n, sizeof(crank_result) + sizeof(size_t), error));
+    crank_result *all = s->results.data;
+    size_t *unit_of = (size_t *)(void *)(all + n);
+    crank_activation activation = chosen_activation(&c);
+    size_t at = 0;
+    for (size_t i = 0; i < n; i++) {
+        float logit;
+        unit_of[i] = pair_logits(&c, i, &at, &logit);
+        all[i] = (crank_result){.index = i, .logit = logit};
+        activate_row(activation, &all[i].score, &logit, 1);
+    }
+    sort_results(all, n);
+    size_t top = c.options.top_k != 0 && c.options.top_k < n ? c.options.top_k : n;
+    for (size_t i = 0; i < top; i++) {
+        size_t u = unit_of[all[i].index];
+        CRANK_TRY(locate_window(&c, &all[i], &c.units[u], &c.sequences[u], error));
+        results[i] = all[i];
+    }
+    *n_results = top;
+    finish_usage(&c, usage);
+    return CRANK_OK;
+}
+
+/* ---- vectors and ready ids --------------------------------------------------------------------
+ */
+
+crank_status crank_embed(crank_session *s, const crank_text *texts, size_t n,
+                         const crank_score_options *options, float *vectors, crank_usage *usage,
+                         crank_error *error)
+{
+    CRANK_CHECK(s != NULL && (n == 0 || (texts != NULL && vectors != NULL)), INVALID_ARGUMENT,
+                error, "crank_embed: session, texts and vectors must not be NULL");
+    CRANK_CHECK(s->model->readout.kind == READOUT_VECTOR, INVALID_ARGUMENT, error,
+                "crank_embed needs a bi-encoder; %s is none", s->model->name);
+    call c;
+    CRANK_TRY(open_call(&c, s, options, error));
+    c.n = n;
+    c.usage.pairs = n;
+    if (n > 0) {
+        for (int i = 0; i < s->n_workers; i++) s->workers[i].ids.n = 0;
+        CRANK_TRY(growable_reserve(&s->texts, n, sizeof(encoded), error));
+        c.texts = s->texts.data;
+        text_list list = {texts, sizeof *texts};
+        CRANK_TRY(encode_all(&c, list, n, c.texts, NULL, true, error));
+        CRANK_TRY(text_units(&c, n, error));
+        CRANK_TRY(run_units(&c, error));
+        memcpy(vectors, c.outputs, n * (size_t)s->model->readout.width * sizeof *vectors);
+    }
+    finish_usage(&c, usage);
+    return CRANK_OK;
+}
+
+static crank_status check_ids(const crank_model *m, const int32_t *ids, const int32_t *types,
+                              size_t first, size_t end, size_t sequence, crank_error *error)
+{
+    const token_rules *rules = &m->tokens;
+    CRANK_CHECK(end > first && end - first <= (size_t)rules->max_tokens, INVALID_ARGUMENT, error,
+                "sequence %zu: expected 1 to %d tokens, found %zu", sequence, rules->max_tokens,
+                end > first ? end - first : 0);
+    int32_t n_types = rules->n_types > 1 ? rules->n_types : 1 << 30;
+    for (size_t i = first; i < end; i++) {
+        CRANK_CHECK(ids[i] >= 0 && ids[i] < rules->vocab_size, INVALID_ARGUMENT, error,
+                    "sequence %zu, token %zu: expected an id below %d, found %d", sequence,
+                    i - first, rules->vocab_size, ids[i]);
+        CRANK_CHECK(types == NULL || (types[i] >= 0 && types[i] < n_types), INVALID_ARGUMENT, error,
+                    "sequence %zu, token %zu: expected a type below %d, found %d", sequence,
+                    i - first, n_types, types[i]);
+    }
+    return CRANK_OK;
+}
+
+crank_status crank_score_tokens(crank_session *s, const int32_t *ids, const int32_t *types,
+                                const size_t *starts, size_t n, float *logits, crank_usage *usage,
+                                crank_error *error)
+{
+    CRANK_CHECK(s != NULL && (n == 0 || (ids != NULL && starts != NULL && logits != NULL)),
+                INVALID_ARGUMENT, error,
+                "crank_score_tokens: session, ids, starts and logits must not be NULL");
+    int64_t started = clock_us();
+    crank_usage counted = {.pairs = n, .computed_pairs = n};
+    CRANK_TRY(growable_reserve(&s->sequences, n, sizeof(pack_sequence), error));
+    pack_sequence *sequences = s->sequences.data;
+    for (size_t i = 0; i < n; i++) {
+        CRANK_TRY(check_ids(s->model, ids, types, starts[i], starts[i + 1], i, error));
+        sequences[i] = (pack_sequence){.ids1 = ids + starts[i],
+                                       .types = types != NULL ? types + starts[i] : NULL,
+                                       .length = (int32_t)(starts[i + 1] - starts[i]),
+                                       .ready = 1,
+                                       .label = (uint32_t)i};
+        counted.tokens += starts[i + 1] - starts[i];
+    }
+    counted.computed_tokens = counted.tokens;
+    CRANK_TRY(session_run(s, sequences, n, logits, NULL, NULL, error));
+    counted.compute_us = counted.total_us = clock_us() - started;
+    if (usage != NULL) *usage = counted;
+    return CRANK_OK;
+}

@@ -1,0 +1,148 @@
+#include "runtime/tokenize.h"
+
+#include <sys/stat.h>
+
+#include "memory.h"
+#include "runtime/reader.h"
+
+static crank_status wrap(crank_tokenizer **out, crank_error *error)
+{
+    crank_tokenizer *t = mem_zero(1, sizeof *t);
+    CRANK_CHECK(t != NULL, OUT_OF_MEMORY, error, "no memory for a tokenizer");
+    pthread_mutex_init(&t->lock, NULL);
+    *out = t;
+    crank_status status = tok_scratch_open(&t->scratch, error);
+    if (status != CRANK_OK) {
+        crank_tokenizer_close(t);
+        *out = NULL;
+    }
+    return status;
+}
+
+crank_status tokenize_open_folder(crank_tokenizer **out, const char *dir, crank_error *error)
+{
+    CRANK_TRY(wrap(out, error));
+    crank_status status = tokenizer_open(&(*out)->tok, dir, error);
+    if (status != CRANK_OK) {
+        crank_tokenizer_close(*out);
+        *out = NULL;
+    }
+    return status;
+}
+
+crank_status tokenize_open_converted(crank_tokenizer **out, const safetensors *file,
+                                     const uint8_t *host_data, crank_error *error)
+{
+    *out = NULL;
+    const st_tensor *tensor = safetensors_find(file, READER_TOKENIZER_TENSOR);
+    CRANK_CHECK(tensor != NULL, IO, error,
+                "the model was converted from a folder without tokenizer files");
+    CRANK_TRY(wrap(out, error));
+    crank_tokenizer *t = *out;
+    crank_status status = CRANK_OK;
+    const void *image = NULL;
+    if (host_data != NULL) {
+        image = host_data + (tensor->offset - safetensors_data_start(file, 0));
+    } else {
+        t->image = mem_alloc_aligned((size_t)tensor->bytes);
+        CRANK_CHECK_GOTO(t->image != NULL, OUT_OF_MEMORY, error, "no memory for the tokenizer");
+        CRANK_TRY_GOTO(safetensors_read(file, tensor, t->image, error));
+        image = t->image;
+    }
+    CRANK_TRY_GOTO(tokenizer_from_image(&t->tok, image, (size_t)tensor->bytes, error));
+out:
+    if (status != CRANK_OK) {
+        crank_tokenizer_close(t);
+        *out = NULL;
+    }
+    return status;
+}
+
+crank_status crank_tokenizer_open(crank_tokenizer **out, const char *path, crank_error *error)
+{
+    CRANK_CHECK(out != NULL && path != NULL, INVALID_ARGUMENT, error,
+                "crank_tokenizer_open: tokenizer and path must not be NULL");
+    *out = NULL;
+    struct stat at;
+    CRANK_CHECK(stat(path, &at) == 0, IO, error, "%s: no such folder or file", path);
+    if (S_ISDIR(at.st_mode)) return tokenize_open_folder(out, path, error);
+    safetensors *file = NULL;
+    CRANK_TRY(safetensors_open(&file, path, error));
+    crank_status status = tokenize_open_converted(out, file, NULL, error);
+    safetensors_close(file);
+    return status;
+}
+
+void crank_tokenizer_close(crank_tokenizer *t)
+{
+    if (t == NULL) return;
+    tokenizer_close(t->tok);
+    tok_scratch_close(t->scratch);
+    tok_ids_free(&t->first);
+    tok_ids_free(&t->second);
+    mem_free_aligned(t->image);
+    pthread_mutex_destroy(&t->lock);
+    mem_free(t);
+}
+
+static crank_status tokenize(crank_tokenizer *t, crank_text text, const crank_text *document,
+                             const crank_tokenize_options *options, crank_encoding *encoding,
+                             crank_error *error)
+{
+    unsigned flags = options->specials_as_text ? TOK_SPECIALS_AS_TEXT : TOK_DEFAULT;
+    t->first.n = t->second.n = 0;
+    CRANK_TRY(tok_encode(t->tok, t->scratch, text.bytes > 0 ? text.data : "", text.bytes, flags,
+                         SIZE_MAX, &t->first, error));
+    size_t n2 = SIZE_MAX;
+    if (document != NULL) {
+        CRANK_TRY(tok_encode(t->tok, t->scratch, document->bytes > 0 ? document->data : "",
+                             document->bytes, flags, SIZE_MAX, &t->second, error));
+        n2 = t->second.n;
+    }
+    tok_truncation truncation =
+        options->truncation == CRANK_ONLY_SECOND ? TOK_ONLY_SECOND : TOK_LONGEST_FIRST;
+    size_t keep1, keep2;
+    CRANK_TRY(tok_pair_lengths(t->tok, t->first.n, n2, options->max_length, truncation, &keep1,
+                               &keep2, error));
+    if (document == NULL) keep2 = 0;
+    const tok_info *info = tokenizer_info(t->tok);
+    int added = document != NULL ? info->n_added_pair : info->n_added_single;
+    size_t n = keep1 + keep2 + (size_t)added;
+    encoding->ids = mem_array(n, sizeof *encoding->ids);
+    encoding->types = mem_array(n, sizeof *encoding->types);
+    if (encoding->ids == NULL || encoding->types == NULL) {
+        crank_encoding_free(encoding);
+        return status_fail(error, CRANK_OUT_OF_MEMORY, "no memory for %zu tokens", n);
+    }
+    static const int32_t none[1] = {0};
+    const int32_t *second = document == NULL ? NULL : t->second.ids != NULL ? t->second.ids : none;
+    encoding->n = tok_pair_fill(t->tok, t->first.ids != NULL ? t->first.ids : none, keep1, second,
+                                keep2, encoding->ids, encoding->types);
+    return CRANK_OK;
+}
+
+crank_status crank_tokenize(const crank_tokenizer *shared, crank_text text,
+                            const crank_text *document, const crank_tokenize_options *options,
+                            crank_encoding *encoding, crank_error *error)
+{
+    CRANK_CHECK(shared != NULL && encoding != NULL, INVALID_ARGUMENT, error,
+                "crank_tokenize: tokenizer and encoding must not be NULL");
+    *encoding = (crank_encoding){0};
+    crank_tokenize_options settings;
+    CRANK_TRY(options_read(&settings, sizeof settings, options, "crank_tokenize_options", error));
+    CRANK_CHECK(settings.truncation != CRANK_WINDOW, INVALID_ARGUMENT, error,
+                "crank_tokenize: windows are made by crank_rank and crank_score only");
+    crank_tokenizer *t = (crank_tokenizer *)shared; /* scratch behind the lock */
+    pthread_mutex_lock(&t->lock);
+    crank_status status = tokenize(t, text, document, &settings, encoding, error);
+    pthread_mutex_unlock(&t->lock);
+    return status;
+}
+
+void crank_encoding_free(crank_encoding *encoding)
+{
+    if (encoding == NULL) return;
+    mem_free(encoding->ids);
+    mem_free(encoding->types);
+    *encoding = (crank_encoding){0};
+}

@@ -1,0 +1,256 @@
+/* crank_verify: a model's outputs against golden data made by the library that its authors used.
+ *
+ * golden.safetensors holds padded inputs (input_ids, attention_mask, token_type_ids: [R, C] I32)
+ * and outputs (logits or embeddings: [R, W] F32), and hidden states of one row alone (trace.NAME).
+ * The golden traces have all rows of a layer; where this engine computes the head's row only, that
+ * row is compared. */
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "runtime/reader.h"
+#include "runtime/session.h"
+#include "weights/config.h"
+
+typedef struct golden_tensor {
+    const st_tensor *tensor;
+    int32_t *ints; /* I32 tensors */
+    float *floats;
+    int64_t rows, cols;
+} golden_tensor;
+
+typedef struct verification {
+    const crank_model *model;
+    safetensors *file;
+    crank_check_fn report;
+    void *user;
+    int all_passed;
+    char first_stray[64];
+    crank_status status; /* of the trace callback */
+    crank_error error;
+    crank_session *session;
+} verification;
+
+static void close_tensor(golden_tensor *t)
+{
+    mem_free(t->ints);
+    mem_free(t->floats);
+    *t = (golden_tensor){0};
+}
+
+/* Absent: t->tensor NULL and OK. */
+static crank_status read_tensor(golden_tensor *t, const safetensors *file, const char *name,
+                                crank_error *error)
+{
+    *t = (golden_tensor){.tensor = safetensors_find(file, name)};
+    if (t->tensor == NULL) return CRANK_OK;
+    const st_tensor *tensor = t->tensor;
+    t->rows = tensor->shape[0];
+    t->cols = t->rows > 0 ? tensor->elements / t->rows : 0;
+    size_t n = (size_t)tensor->elements;
+    if (tensor->type == DTYPE_I32) {
+        t->ints = mem_array(n, sizeof *t->ints);
+        CRANK_CHECK(t->ints != NULL, OUT_OF_MEMORY, error, "no memory for %s", name);
+        return safetensors_read(file, tensor, t->ints, error);
+    }
+    t->floats = mem_array(n, sizeof *t->floats);
+    CRANK_CHECK(t->floats != NULL, OUT_OF_MEMORY, error, "no memory for %s", name);
+    return safetensors_read_f32(file, tensor, t->floats, error);
+}
+
+static void check(verification *v, const char *name, const float *got, const float *expected,
+                  int64_t n, double tolerance)
+{
+    double worst = 0;
+    for (int64_t i = 0; i < n; i++) {
+        double difference = fabs((double)got[i] - (double)expected[i]);
+        if (!(difference <= worst)) worst = difference; /* a NaN is the worst */
+    }
+    int passed = worst <= tolerance;
+    if (!passed) v->all_passed = 0;
+    if (!passed && v->first_stray[0] == '\0' && strncmp(name, "trace.", 6) == 0) {
+        snprintf(v->first_stray, sizeof v->first_stray, "%s", name);
+    }
+    crank_check c = {name, n, worst, tolerance, passed};
+    if (v->report != NULL) v->report(v->user, &c);
+}
+
+/* Hidden values are up to a few units wide where logits are about one. */
+static double trace_tolerance(const verification *v)
+{
+    return ops_dtypes[v->model->dtype].logit_tolerance;
+}
+
+static void compare_trace(void *user, const char *name, const float *rows, int32_t n_rows,
+                          int32_t n_cols)
+{
+    verification *v = user;
+    char full[112];
+    snprintf(full, sizeof full, "trace.%s", name);
+    golden_tensor golden;
+    crank_status status = read_tensor(&golden, v->file, full, &v->error);
+    if (status != CRANK_OK && v->status == CRANK_OK) v->status = status;
+    if (status == CRANK_OK && golden.floats != NULL && golden.cols == n_cols &&
+        (golden.rows == n_rows || n_rows == 1)) {
+        check(v, full, rows, golden.floats, (int64_t)n_rows * n_cols, trace_tolerance(v));
+    }
+    close_tensor(&golden);
+}
+
+static int64_t row_length(const golden_tensor *mask, int64_t row)
+{
+    int64_t n = 0;
+    for (int64_t i = 0; i < mask->cols; i++) n += mask->ints[row * mask->cols + i] != 0;
+    return n;
+}
+
+typedef struct inputs {
+    golden_tensor ids, mask, types;
+    int32_t *flat_ids, *flat_types;
+    size_t *starts;
+} inputs;
+
+static void close_inputs(inputs *in)
+{
+    close_tensor(&in->ids);
+    close_tensor(&in->mask);
+    close_tensor(&in->types);
+    mem_free(in->flat_ids);
+    mem_free(in->flat_types);
+    mem_free(in->starts);
+}
+
+static crank_status read_inputs(inputs *in, const safetensors *file, crank_error *error)
+{
+    CRANK_TRY(read_tensor(&in->ids, file, "input_ids", error));
+    CRANK_TRY(read_tensor(&in->mask, file, "attention_mask", error));
+    CRANK_TRY(read_tensor(&in->types, file, "token_type_ids", error));
+    CRANK_CHECK(in->ids.ints != NULL && in->mask.ints != NULL, MODEL, error,
+                "golden.safetensors: expected input_ids and attention_mask as I32, found neither "
+                "or one");
+    CRANK_CHECK(in->ids.rows == in->mask.rows && in->ids.cols == in->mask.cols, MODEL, error,
+                "golden.safetensors: input_ids is [%lld, %lld], attention_mask [%lld, %lld]",
+                (long long)in->ids.rows, (long long)in->ids.cols, (long long)in->mask.rows,
+                (long long)in->mask.cols);
+    size_t n = (size_t)in->ids.tensor->elements;
+    in->flat_ids = mem_zero(n, sizeof *in->flat_ids);
+    in->flat_types = mem_zero(n, sizeof *in->flat_types);
+    in->starts = mem_zero((size_t)in->ids.rows + 1, sizeof *in->starts);
+    CRANK_CHECK(in->flat_ids && in->flat_types && in->starts, OUT_OF_MEMORY, error,
+                "no memory for %zu golden tokens", n);
+    bool types = in->types.ints != NULL && in->types.tensor->elements == in->ids.tensor->elements;
+    size_t at = 0;
+    for (int64_t row = 0; row < in->ids.rows; row++) {
+        for (int64_t i = 0; i < row_length(&in->mask, row); i++) {
+            in->flat_ids[at] = in->ids.ints[row * in->ids.cols + i];
+            if (types) in->flat_types[at] = in->types.ints[row * in->ids.cols + i];
+            at++;
+        }
+        in->starts[row + 1] = at;
+    }
+    return CRANK_OK;
+}
+
+static crank_status check_outputs(verification *v, const inputs *in, crank_error *error)
+{
+    static const char *const names[] = {"logits", "embeddings"};
+    int32_t width = v->model->readout.width;
+    size_t rows = (size_t)in->ids.rows;
+    float *outputs = mem_array(rows * (size_t)width, sizeof *outputs);
+    golden_tensor golden = {0};
+    crank_status status;
+    CRANK_CHECK_GOTO(outputs != NULL, OUT_OF_MEMORY, error, "no memory for %zu outputs", rows);
+    const char *name = names[v->model->readout.kind == READOUT_HEAD ? 0 : 1];
+    CRANK_TRY_GOTO(read_tensor(&golden, v->file, name, error));
+    CRANK_CHECK_GOTO(golden.floats != NULL && golden.rows == in->ids.rows && golden.cols == width,
+                     MODEL, error, "golden.safetensors: expected %s as F32 [%lld, %d], found %s",
+                     name, (long long)in->ids.rows, width,
+                     golden.tensor == NULL ? "none" : "another shape");
+    CRANK_TRY_GOTO(crank_score_tokens(v->session, in->flat_ids, in->flat_types, in->starts, rows,
+                                      outputs, NULL, error));
+    check(v, name, outputs, golden.floats, (int64_t)rows * width,
+          ops_dtypes[v->model->dtype].logit_tolerance);
+out:
+    close_tensor(&golden);
+    mem_free(outputs);
+    return status;
+}
+
+/* The traced row alone, through a context with a tracer. */
+static crank_status check_traces(verification *v, const inputs *in, int64_t row, crank_error *error)
+{
+    size_t n = in->starts[row + 1] - in->starts[row];
+    int32_t widest = v->model->encoder.width;
+    int32_t inner = v->model->encoder.heads * v->model->encoder.head_width;
+    if (inner > widest) widest = inner;
+    size_t capacity = n * (size_t)widest;
+    float *rows = mem_array(capacity, sizeof *rows);
+    float *output = mem_array(n * (size_t)v->model->readout.width, sizeof *output);
+    crank_status status = CRANK_OK;
+    CRANK_CHECK_GOTO(rows != NULL && output != NULL, OUT_OF_MEMORY, error, "no memory for traces");
+    ops_tracer tracer = {compare_trace, v, rows, capacity};
+    CRANK_TRY_GOTO(session_reserve(v->session, (int32_t)n, &tracer, error));
+    pack_sequence sequence = {.ids1 = in->flat_ids + in->starts[row],
+                              .types = in->flat_types + in->starts[row],
+                              .length = (int32_t)n,
+                              .ready = 1};
+    v->session->workers[0].context.tracer = &tracer;
+    status = session_run(v->session, &sequence, 1, output, NULL, NULL, error);
+    v->session->workers[0].context.tracer = NULL;
+    if (status == CRANK_OK && v->status != CRANK_OK) {
+        if (error != NULL) *error = v->error;
+        status = v->status;
+    }
+out:
+    mem_free(rows);
+    mem_free(output);
+    return status;
+}
+
+static crank_status trace_row(const char *directory, int32_t *row, crank_error *error)
+{
+    config *c = NULL;
+    config_source source = {.dir = directory};
+    CRANK_TRY(config_open_optional(&c, &source, "golden.json", error));
+    crank_status status = config_int_or(c, "trace_row", 0, 1 << 20, -1, row, error);
+    config_close(c);
+    return status;
+}
+
+static bool has_traces(const safetensors *file)
+{
+    for (size_t i = 0; i < safetensors_count(file); i++) {
+        if (strncmp(safetensors_at(file, i)->name, "trace.", 6) == 0) return true;
+    }
+    return false;
+}
+
+crank_status crank_verify(const crank_model *model, const char *directory, crank_check_fn report,
+                          void *user, int *passed, char *first_stray, crank_error *error)
+{
+    CRANK_CHECK(model != NULL && directory != NULL && passed != NULL, INVALID_ARGUMENT, error,
+                "crank_verify: model, golden_directory and passed must not be NULL");
+    *passed = 0;
+    verification v = {.model = model, .report = report, .user = user, .all_passed = 1};
+    inputs in = {0};
+    char path[4096];
+    int32_t row = -1;
+    crank_status status;
+    int n = snprintf(path, sizeof path, "%s/golden.safetensors", directory);
+    CRANK_CHECK(n > 0 && (size_t)n < sizeof path, INVALID_ARGUMENT, error, "path too long");
+    CRANK_TRY_GOTO(safetensors_open(&v.file, path, error));
+    CRANK_TRY_GOTO(read_inputs(&in, v.file, error));
+    CRANK_TRY_GOTO(trace_row(directory, &row, error));
+    CRANK_TRY_GOTO(crank_session_open(&v.session, model, NULL, error));
+    CRANK_TRY_GOTO(check_outputs(&v, &in, error));
+    if (row >= 0 && row < in.ids.rows && has_traces(v.file)) {
+        CRANK_TRY_GOTO(check_traces(&v, &in, row, error));
+    }
+    *passed = v.all_passed;
+    if (first_stray != NULL) snprintf(first_stray, sizeof v.first_stray, "%s", v.first_stray);
+out:
+    crank_session_close(v.session);
+    close_inputs(&in);
+    safetensors_close(v.file);
+    return status;
+}
