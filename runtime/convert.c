@@ -53,7 +53,7 @@ static crank_status write_metadata(const model_reader *r, const ops_layout *layo
     for (size_t i = 0; i < sizeof pairs / sizeof pairs[0]; i++) {
         CRANK_TRY(st_writer_metadata(w, pairs[i].key, pairs[i].value, error));
     }
-    return config_copy_all(w, &r->source, error);
+    return sentence_config_copy(w, &r->source, &r->sentence, error);
 }
 
 static crank_status open_tokenizer(const model_reader *r, crank_tokenizer **out, crank_error *error)
