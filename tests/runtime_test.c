@@ -1,0 +1,55 @@
+/* The whole engine on the reference path: goldens of every family within the tolerance table, the
+ * same bits in any batch, converted files, folding, defined behaviour at the edges. */
+#include <criterion/criterion.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "crank.h"
+#include "support/golden.h"
+
+static crank_model *open_model(const char *path, crank_device device, crank_dtype dtype)
+{
+    crank_error error = {0};
+    crank_model_options options = {.size = sizeof options, .device = device, .dtype = dtype};
+    crank_model *model = NULL;
+    crank_status status = crank_model_open(&model, path, &options, &error);
+    cr_assert_eq(status, CRANK_OK, "%s: %s", path, error.message);
+    return model;
+}
+
+static void print_check(void *user, const crank_check *check)
+{
+    int *n = user;
+    ++*n;
+    cr_expect(check->passed, "%s: max abs error %g, allowed %g", check->name,
+              check->max_abs_error, check->tolerance);
+}
+
+static void verify_folder(const char *name, int least_checks)
+{
+    char dir[512];
+    cr_assert(golden_find(dir, name), "%s is missing", name);
+    crank_model *model = open_model(dir, CRANK_DEVICE_REF, CRANK_DTYPE_AUTO);
+    crank_error error = {0};
+    int passed = 0, n_checks = 0;
+    char stray[64];
+    crank_status status =
+        crank_verify(model, dir, print_check, &n_checks, &passed, stray, &error);
+    cr_assert_eq(status, CRANK_OK, "%s: %s", name, error.message);
+    cr_assert(passed, "%s: first stray trace: %s", name, stray);
+    cr_assert_geq(n_checks, least_checks, "%s: %d checks", name, n_checks);
+    crank_model_close(model);
+}
+
+/* logits, embeddings, then attention and layer of each layer, and the first context. */
+Test(golden, bert) { verify_folder("bert-h64", 1 + 1 + 1 + 4); }
+Test(golden, bert_three_labels) { verify_folder("bert-h96-3labels", 1 + 1 + 1 + 6); }
+Test(golden, bert_legacy_names) { verify_folder("bert-legacy-names", 1 + 1 + 1 + 2); }
+Test(golden, bert_sharded) { verify_folder("bert-sharded", 1 + 1 + 1 + 4); }
+Test(golden, bert_bf16_file) { verify_folder("bert-bf16", 1); }
+Test(golden, bert_fp16_file) { verify_folder("bert-fp16", 1); }
+Test(golden, electra) { verify_folder("electra", 1 + 2 + 1 + 4); }
+Test(golden, distilbert) { verify_folder("distilbert", 1 + 1 + 1 + 4); }
+Test(golden, biencoder) { verify_folder("biencoder", 1 + 1 + 1 + 4); }
