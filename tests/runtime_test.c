@@ -9,10 +9,10 @@
 #include "crank.h"
 #include "support/golden.h"
 
-static crank_model *open_model(const char *path, crank_device device, crank_dtype dtype)
+static crank_model *open_model(const char *path, crank_device device, crank_dtype type)
 {
     crank_error error = {0};
-    crank_model_options options = {.size = sizeof options, .device = device, .dtype = dtype};
+    crank_model_options options = {.size = sizeof options, .device = device, .dtype = type};
     crank_model *model = NULL;
     crank_status status = crank_model_open(&model, path, &options, &error);
     cr_assert_eq(status, CRANK_OK, "%s: %s", path, error.message);
