@@ -1,0 +1,117 @@
+/* The table of instruction sets: which exist on this CPU, and which kernels each takes. A level is
+ * one row; `crank info --kernels`, --isa, the op tests and the op benchmark walk this table. */
+#include "kernels/cpu/tiles.h"
+
+#include "memory.h"
+
+#if defined(__x86_64__)
+static bool has_avx2(void)
+{
+    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
+           __builtin_cpu_supports("bmi2"); /* F16C is older than AVX2 on every such CPU */
+}
+
+static bool has_avx512(void)
+{
+    return has_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+           __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
+}
+
+static bool has_vnni(void)
+{
+    return has_avx512() && __builtin_cpu_supports("avx512vnni");
+}
+
+static bool has_bf16(void)
+{
+    return has_vnni() && __builtin_cpu_supports("avx512bf16");
+}
+#endif
+
+static bool always(void)
+{
+    return true;
+}
+
+#if defined(__x86_64__)
+static const cpu_level avx512_bf16 = {
+    .name = "avx512-bf16",
+    .available = has_bf16,
+    .rows = &cpu_rows_avx512,
+    .rows_isa = "avx512",
+    .tile = {[OPS_F32] = {cpu_tile_f32_avx512, "avx512", "FMA, tile 9x48"},
+             [OPS_BF16] = {cpu_tile_bf16_avx512_bf16, "avx512-bf16", "VDPBF16PS, tile 9x48"},
+             [OPS_INT8] = {cpu_tile_int8_avx512_vnni, "avx512-vnni", "VPDPBUSD, tile 9x48"}},
+    .int8_form = CPU_INT8_U8,
+    .fast_bf16 = true,
+};
+#endif
+
+static const cpu_level portable = {
+    .name = "portable",
+    .available = always,
+    .rows = &cpu_rows_portable,
+    .rows_isa = "portable",
+    .tile = {[OPS_F32] = {cpu_tile_f32_portable, "portable", "C, 1x16"},
+             [OPS_BF16] = {cpu_tile_bf16_portable, "portable", "C, 1x16"},
+             [OPS_INT8] = {cpu_tile_int8_portable, "portable", "C, 1x16"}},
+    .int8_form = CPU_INT8_S16,
+};
+
+const cpu_level *const cpu_levels[] = {
+#if defined(__x86_64__)
+    &avx512_bf16,
+#endif
+    &portable,
+    NULL,
+};
+
+/* ---- the same table as ops_variant rows -------------------------------------------------------
+ */
+
+static const char *const row_ops[] = {
+    "embed_norm",   "norm", "attention", "attention_rows", "attention_rows_folded",
+    "gather_first", "pool", "broadcast", "head",           "vectors",
+};
+#define N_ROW_OPS (sizeof row_ops / sizeof row_ops[0])
+static const ops_dtype computed[] = {OPS_F32, OPS_BF16, OPS_INT8};
+#define N_COMPUTED (sizeof computed / sizeof computed[0])
+
+static ops_variant row_of(const cpu_device *device, const cpu_level *level, const char *op,
+                          ops_dtype dtype, const char *isa, const char *name)
+{
+    return (ops_variant){
+        .op = op,
+        .dtype = ops_dtypes[dtype].name,
+        .isa = isa,
+        .name = name,
+        .shape = "",
+        .available = level->available(),
+        .selected = level == device->level,
+    };
+}
+
+/* One row per op, dtype and level, with the instruction set that the kernel really uses. */
+crank_status cpu_variants_open(cpu_device *device, crank_error *error)
+{
+    size_t n_levels = 0;
+    while (cpu_levels[n_levels] != NULL) n_levels++;
+    size_t per_level = N_COMPUTED * (2 + N_ROW_OPS);
+    device->variants = mem_array(n_levels * per_level, sizeof *device->variants);
+    CRANK_CHECK(device->variants != NULL, OUT_OF_MEMORY, error, "no memory for the kernel table");
+    ops_variant *out = device->variants;
+    for (size_t i = 0; i < n_levels; i++) {
+        const cpu_level *level = cpu_levels[i];
+        for (size_t d = 0; d < N_COMPUTED; d++) {
+            ops_dtype dtype = computed[d];
+            const char *isa = level->tile[dtype].isa, *name = level->tile[dtype].name;
+            *out++ = row_of(device, level, "linear", dtype, isa, name);
+            *out++ = row_of(device, level, "linear_residual_norm", dtype, isa, name);
+            for (size_t r = 0; r < N_ROW_OPS; r++) {
+                *out++ = row_of(device, level, row_ops[r], dtype, level->rows_isa, "16 lanes");
+            }
+        }
+    }
+    device->n_variants = (size_t)(out - device->variants);
+    return CRANK_OK;
+}

@@ -1,0 +1,27 @@
+/* int8 on AVX-512 VNNI: VPDPBUSD takes activations as u8 (q + 128) and weights as s8; the sum
+ * starts at -128 times the weights' sum, which makes it the signed one, exactly. */
+#if defined(__AVX512VNNI__)
+#include "kernels/cpu/tiles.h"
+
+#include <immintrin.h>
+#include <string.h>
+
+static inline __attribute__((always_inline)) void store(const cpu_tile *t, int32_t r, int32_t p,
+                                                        __m512i acc)
+{
+    __m512 y = _mm512_mul_ps(_mm512_cvtepi32_ps(acc), _mm512_loadu_ps(t->w_scale + 16 * p));
+    y = _mm512_fmadd_ps(y, _mm512_set1_ps(t->a_scale[r]), _mm512_loadu_ps(t->bias + 16 * p));
+    _mm512_storeu_ps(t->c + (size_t)r * t->ldc + 16 * (size_t)p, y);
+}
+
+#define TILE_NAME cpu_tile_int8_avx512_vnni
+#define TILE_ACC __m512i
+#define TILE_START(t, p)                                                                           \
+    _mm512_sub_epi32(_mm512_setzero_si512(), _mm512_loadu_si512((t)->w_offset + 16 * (p)))
+#define TILE_DOT(acc, w, a) _mm512_dpbusd_epi32(acc, a, w)
+#define TILE_STORE(t, r, p, acc) store(t, r, p, acc)
+
+#include "kernels/cpu/tile_avx512_body.h"
+#else
+typedef int cpu_not_this_machine;
+#endif
