@@ -16,10 +16,10 @@ typedef struct attention_job {
     const ops_context *ctx;
     const cpu_level *level;
     const ops_attention *a;
-    bool half;               /* products in bf16 */
-    const float *q, *k, *v;  /* head 0, row 0 of the batch (q: of its tensor) */
+    bool half;              /* products in bf16 */
+    const float *q, *k, *v; /* head 0, row 0 of the batch (q: of its tensor) */
     size_t q_ld, kv_ld;
-    bool one_query;          /* q has one row a sequence */
+    bool one_query; /* q has one row a sequence */
     int32_t max_queries;
     cpu_context out;
     int32_t parts; /* of a head's query rows */
@@ -303,8 +303,8 @@ static void attend(const attention_job *job, const head_state *h, int32_t row, i
     const cpu_context *out = &job->out;
     float *value = out->value != NULL ? out->value + out_row * out->value_ld + column : NULL;
     uint16_t *half = out->half != NULL ? out->half + out_row * out->half_ld + column : NULL;
-    job->level->rows->scale_rows(value, out->value_ld, half, out->half_ld, s->context,
-                                 context.ldc, s->inverse, n, a->head_width);
+    job->level->rows->scale_rows(value, out->value_ld, half, out->half_ld, s->context, context.ldc,
+                                 s->inverse, n, a->head_width);
 }
 
 static void attention_work(void *context, int worker, int n_workers)
@@ -324,6 +324,12 @@ static void attention_work(void *context, int worker, int n_workers)
         int32_t length = job->one_query ? 1 : batch->starts[sequence + 1] - start;
         int32_t first = cpu_share(length, part, parts), end = cpu_share(length, part + 1, parts);
         if (first == end) continue;
+        if (batch->key_counts != NULL && batch->key_counts[sequence] <= 0) {
+            size_t row = (size_t)(job->one_query ? sequence : start + first);
+            cpu_context_zero(&job->out, row, end - first, (size_t)head * (size_t)job->a->head_width,
+                             job->a->head_width);
+            continue;
+        }
         head_state h = prepare_head(job, scratch, sequence, head, first, end - first);
         int32_t blocks = (end - first + QUERY_ROWS - 1) / QUERY_ROWS;
         for (int32_t i = 0; i < blocks; i++) {
@@ -359,8 +365,7 @@ static void run_attention(ops_context *ctx, attention_job *job, ops_tensor *out)
     ops_release(ctx, mark);
 }
 
-void cpu_attention(ops_context *ctx, ops_tensor *out, const ops_tensor *qkv,
-                   const ops_attention *a)
+void cpu_attention(ops_context *ctx, ops_tensor *out, const ops_tensor *qkv, const ops_attention *a)
 {
     size_t width = (size_t)a->n_heads * (size_t)a->head_width;
     attention_job job = {

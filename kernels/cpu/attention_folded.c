@@ -31,6 +31,10 @@ static void fold_heads(const folded_job *job, float *scratch, int32_t sequence, 
     float *row = scores + (size_t)a->n_heads * job->s_ld;
     const float *x = job->x + (size_t)start * job->x_ld;
     size_t column = (size_t)first * (size_t)width;
+    if (n_keys <= 0) {
+        cpu_context_zero(&job->out, (size_t)sequence, 1, column, n * width);
+        return;
+    }
     const float *q = job->q + (size_t)sequence * job->q_ld + column;
     for (int32_t h = 0; h < n; h++) {
         kernels->combine(u + (size_t)h * job->d_ld, job->d_ld, q + (size_t)h * (size_t)width, 0, 1,

@@ -23,14 +23,12 @@ cpu_context cpu_context_open(ops_context *ctx, ops_tensor *out)
     return c;
 }
 
-/* Heads write whole heads only: the lanes past the last one are zero by contract. */
-static void clear_padding(const cpu_context *c)
+void cpu_context_zero(const cpu_context *c, size_t row, int32_t rows, size_t column, int32_t n)
 {
-    int32_t cols = c->out->cols, padded = cpu_round_up(cols, CPU_PANEL);
-    size_t n = (size_t)(padded - cols), at = (size_t)cols;
-    for (size_t r = 0; n > 0 && r < (size_t)c->out->rows; r++) {
-        if (c->value != NULL) memset(c->value + r * c->value_ld + at, 0, n * sizeof *c->value);
-        if (c->half != NULL) memset(c->half + r * c->half_ld + at, 0, n * sizeof *c->half);
+    for (size_t r = row; r < row + (size_t)rows; r++) {
+        size_t count = (size_t)n;
+        if (c->value != NULL) memset(c->value + r * c->value_ld + column, 0, count * sizeof(float));
+        if (c->half != NULL) memset(c->half + r * c->half_ld + column, 0, count * sizeof(uint16_t));
     }
 }
 
@@ -52,7 +50,9 @@ static void quantise_work(void *context, int worker, int n_workers)
 
 void cpu_context_finish(ops_context *ctx, const cpu_context *c)
 {
-    clear_padding(c);
+    /* heads write whole heads only; the lanes past the last one are zero by contract */
+    int32_t cols = c->out->cols;
+    cpu_context_zero(c, 0, c->out->rows, (size_t)cols, cpu_round_up(cols, CPU_PANEL) - cols);
     if (ctx->dtype != OPS_INT8 || (c->out->uses & OPS_USE_OPERAND) == 0) return;
     quantise_job job = {
         .kernels = cpu_level_of(ctx)->rows,

@@ -47,8 +47,8 @@ static void available_names(char *text, size_t bytes)
     text[0] = '\0';
     for (size_t i = 0; cpu_levels[i] != NULL; i++) {
         if (!cpu_levels[i]->available() || used >= bytes) continue;
-        int n = snprintf(text + used, bytes - used, "%s%s", used > 0 ? ", " : "",
-                         cpu_levels[i]->name);
+        int n =
+            snprintf(text + used, bytes - used, "%s%s", used > 0 ? ", " : "", cpu_levels[i]->name);
         used += (size_t)n;
     }
 }
@@ -105,14 +105,10 @@ static const ops_layout *cpu_layout(const void *device, ops_dtype dtype)
 {
     (void)device;
     switch (dtype) {
-    case OPS_F32:
-        return &cpu_layout_f32;
-    case OPS_BF16:
-        return &cpu_layout_bf16;
-    case OPS_INT8:
-        return &cpu_layout_int8;
-    default:
-        return NULL;
+    case OPS_F32: return &cpu_layout_f32;
+    case OPS_BF16: return &cpu_layout_bf16;
+    case OPS_INT8: return &cpu_layout_int8;
+    default: return NULL;
     }
 }
 
@@ -153,8 +149,7 @@ static void cpu_memory_close(void *device, void *block)
     mem_free_aligned(block);
 }
 
-static crank_status cpu_context_start(ops_context *ctx, size_t workspace_bytes,
-                                      crank_error *error)
+static crank_status cpu_context_start(ops_context *ctx, size_t workspace_bytes, crank_error *error)
 {
     ctx->workspace = (ops_workspace){0};
     ctx->workspace.base = mem_alloc_aligned(workspace_bytes);

@@ -27,6 +27,7 @@
 #ifndef CRANK_KERNELS_CPU_CPU_H
 #define CRANK_KERNELS_CPU_CPU_H
 
+#include "kernels/cpu/layout.h"
 #include "kernels/ops.h"
 
 #define CPU_LANES 16
@@ -72,8 +73,6 @@ typedef struct cpu_weight {
 } cpu_weight;
 
 cpu_weight cpu_weight_open(const ops_linear *w);
-
-extern const ops_layout cpu_layout_f32, cpu_layout_bf16, cpu_layout_int8;
 
 /* ---- kernels: matrix tiles --------------------------------------------------------------------
  */
@@ -191,8 +190,7 @@ typedef struct cpu_rows {
     void (*pack_keys)(void *panels, const float *keys, size_t ld, int32_t n, int32_t width,
                       bool half);
     /* values [n, width] -> panels [ceil(width/16)][ceil(n/2)][16][2] bf16 */
-    void (*pack_values)(uint16_t *panels, const float *values, size_t ld, int32_t n,
-                        int32_t width);
+    void (*pack_values)(uint16_t *panels, const float *values, size_t ld, int32_t n, int32_t width);
     void (*pool)(float *out, const float *x, size_t x_ld, int32_t rows, int32_t cols,
                  ops_pool_kind kind);
     /* out = x / max(|x|, 1e-12) */
@@ -207,11 +205,11 @@ typedef struct cpu_level {
     const char *name;
     bool (*available)(void);
     const cpu_rows *rows;
-    const char *rows_isa; /* instruction set that row kernels were made for */
+    const char *rows_name; /* for ops_variant */
     struct {
         cpu_tile_fn run;
-        const char *isa, *name; /* for ops_variant */
-    } tile[OPS_N_DTYPES];       /* F32, BF16, INT8 */
+        const char *name;
+    } tile[OPS_N_DTYPES]; /* F32, BF16, INT8 */
     cpu_int8_form int8_form;
     bool fast_bf16; /* bf16 is faster than f32 here: what --dtype auto takes */
 } cpu_level;
@@ -256,6 +254,8 @@ typedef struct cpu_context {
 } cpu_context;
 
 cpu_context cpu_context_open(ops_context *ctx, ops_tensor *out);
+/* Columns [column, column + n) of rows [row, row + rows) become zero: sequences without keys. */
+void cpu_context_zero(const cpu_context *c, size_t row, int32_t rows, size_t column, int32_t n);
 void cpu_context_finish(ops_context *ctx, const cpu_context *c);
 
 /* Whether t has an f32 value (in f32 it serves as the operand too). */
@@ -275,8 +275,8 @@ void cpu_norm(ops_context *, ops_tensor *, const ops_tensor *, const ops_norm *)
 void cpu_attention(ops_context *, ops_tensor *, const ops_tensor *, const ops_attention *);
 void cpu_attention_rows(ops_context *, ops_tensor *, const ops_tensor *, const ops_tensor *,
                         const ops_attention *);
-void cpu_attention_rows_folded(ops_context *, ops_tensor *, const ops_tensor *,
-                               const ops_tensor *, const ops_fold *, const ops_attention *);
+void cpu_attention_rows_folded(ops_context *, ops_tensor *, const ops_tensor *, const ops_tensor *,
+                               const ops_fold *, const ops_attention *);
 void cpu_gather_first(ops_context *, ops_tensor *, const ops_tensor *);
 void cpu_pool(ops_context *, ops_tensor *, const ops_tensor *, ops_pool_kind);
 void cpu_broadcast(ops_context *, ops_tensor *, const float *);

@@ -33,8 +33,7 @@ static size_t header_bytes(int32_t n, ops_dtype dtype)
 
 static size_t blob_bytes(int32_t n, int32_t k, ops_dtype dtype)
 {
-    return header_bytes(n, dtype) +
-           padded_outputs(n) * (size_t)steps_of(k, dtype) * CPU_STEP_BYTES;
+    return header_bytes(n, dtype) + padded_outputs(n) * (size_t)steps_of(k, dtype) * CPU_STEP_BYTES;
 }
 
 /* Where output `row` of the caller's weight stands in panel order. */
@@ -178,8 +177,7 @@ static void bf16_unpack(float *weight, float *bias, const void *blob, int32_t n,
                         bool gated)
 {
     unpack_bias(bias, blob, n, gated);
-    const uint16_t *panels =
-        (const uint16_t *)((const uint8_t *)blob + header_bytes(n, OPS_BF16));
+    const uint16_t *panels = (const uint16_t *)((const uint8_t *)blob + header_bytes(n, OPS_BF16));
     int32_t steps = steps_of(k, OPS_BF16);
     for (int32_t row = 0; row < n; row++) {
         size_t place = place_of(row, n, gated);

@@ -38,10 +38,10 @@ static const cpu_level avx512_bf16 = {
     .name = "avx512-bf16",
     .available = has_bf16,
     .rows = &cpu_rows_avx512,
-    .rows_isa = "avx512",
-    .tile = {[OPS_F32] = {cpu_tile_f32_avx512, "avx512", "FMA, tile 9x48"},
-             [OPS_BF16] = {cpu_tile_bf16_avx512_bf16, "avx512-bf16", "VDPBF16PS, tile 9x48"},
-             [OPS_INT8] = {cpu_tile_int8_avx512_vnni, "avx512-vnni", "VPDPBUSD, tile 9x48"}},
+    .rows_name = "16 lanes of AVX-512",
+    .tile = {[OPS_F32] = {cpu_tile_f32_avx512, "FMA, tile 9x48"},
+             [OPS_BF16] = {cpu_tile_bf16_avx512_bf16, "VDPBF16PS, tile 9x48"},
+             [OPS_INT8] = {cpu_tile_int8_avx512_vnni, "VPDPBUSD, tile 9x48"}},
     .int8_form = CPU_INT8_U8,
     .fast_bf16 = true,
 };
@@ -51,10 +51,10 @@ static const cpu_level portable = {
     .name = "portable",
     .available = always,
     .rows = &cpu_rows_portable,
-    .rows_isa = "portable",
-    .tile = {[OPS_F32] = {cpu_tile_f32_portable, "portable", "C, 1x16"},
-             [OPS_BF16] = {cpu_tile_bf16_portable, "portable", "C, 1x16"},
-             [OPS_INT8] = {cpu_tile_int8_portable, "portable", "C, 1x16"}},
+    .rows_name = "16 lanes in C",
+    .tile = {[OPS_F32] = {cpu_tile_f32_portable, "C, tile 1x16"},
+             [OPS_BF16] = {cpu_tile_bf16_portable, "C, tile 1x16"},
+             [OPS_INT8] = {cpu_tile_int8_portable, "C, tile 1x16"}},
     .int8_form = CPU_INT8_S16,
 };
 
@@ -78,12 +78,12 @@ static const ops_dtype computed[] = {OPS_F32, OPS_BF16, OPS_INT8};
 #define N_COMPUTED (sizeof computed / sizeof computed[0])
 
 static ops_variant row_of(const cpu_device *device, const cpu_level *level, const char *op,
-                          ops_dtype dtype, const char *isa, const char *name)
+                          ops_dtype dtype, const char *name)
 {
     return (ops_variant){
         .op = op,
         .dtype = ops_dtypes[dtype].name,
-        .isa = isa,
+        .isa = level->name,
         .name = name,
         .shape = "",
         .available = level->available(),
@@ -91,7 +91,7 @@ static ops_variant row_of(const cpu_device *device, const cpu_level *level, cons
     };
 }
 
-/* One row per op, dtype and level, with the instruction set that the kernel really uses. */
+/* One row per op, dtype and level. */
 crank_status cpu_variants_open(cpu_device *device, crank_error *error)
 {
     size_t n_levels = 0;
@@ -104,11 +104,10 @@ crank_status cpu_variants_open(cpu_device *device, crank_error *error)
         const cpu_level *level = cpu_levels[i];
         for (size_t d = 0; d < N_COMPUTED; d++) {
             ops_dtype dtype = computed[d];
-            const char *isa = level->tile[dtype].isa, *name = level->tile[dtype].name;
-            *out++ = row_of(device, level, "linear", dtype, isa, name);
-            *out++ = row_of(device, level, "linear_residual_norm", dtype, isa, name);
+            *out++ = row_of(device, level, "linear", dtype, level->tile[dtype].name);
+            *out++ = row_of(device, level, "linear_residual_norm", dtype, level->tile[dtype].name);
             for (size_t r = 0; r < N_ROW_OPS; r++) {
-                *out++ = row_of(device, level, row_ops[r], dtype, level->rows_isa, "16 lanes");
+                *out++ = row_of(device, level, row_ops[r], dtype, level->rows_name);
             }
         }
     }

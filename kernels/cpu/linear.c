@@ -27,7 +27,7 @@ typedef struct linear_job {
     float *wide; /* [rows of a block, all outputs] f32: the value itself, or scratch */
     size_t wide_ld, wide_rows;
     bool wide_is_value; /* indexed by the row itself, not by the row within the worker's block */
-    float *stripe; /* [BLOCK_ROWS, 96] a worker, when a stripe is not finished in place */
+    float *stripe;      /* [BLOCK_ROWS, 96] a worker, when a stripe is not finished in place */
     size_t stripe_ld;
     uint16_t *half; /* bf16 operand */
     size_t half_ld;
@@ -56,8 +56,8 @@ static void run_stripes(const linear_job *job, int worker, int32_t row, int32_t 
         if (panels > CPU_STRIPE_PANELS) panels = CPU_STRIPE_PANELS;
         int32_t column = panel / per_output * CPU_PANEL;
         bool in_place = wide != NULL && !job->gated;
-        float *c = in_place ? wide + column
-                            : job->stripe + (size_t)worker * BLOCK_ROWS * job->stripe_ld;
+        float *c =
+            in_place ? wide + column : job->stripe + (size_t)worker * BLOCK_ROWS * job->stripe_ld;
         size_t ldc = in_place ? job->wide_ld : job->stripe_ld;
         cpu_tile tile = {
             .c = c,
@@ -149,8 +149,8 @@ static void run_linear(ops_context *ctx, linear_job *job, bool has_value, float 
 {
     size_t mark = ops_mark(ctx);
     int n_workers = team_size(ctx->team);
-    job->by_stripes = n_workers > 1 && job->rows < MIN_ROWS_PER_WORKER * n_workers &&
-                      job->rows <= BLOCK_ROWS;
+    job->by_stripes =
+        n_workers > 1 && job->rows < MIN_ROWS_PER_WORKER * n_workers && job->rows <= BLOCK_ROWS;
     bool scratch_wide = !has_value && job->finish_rows;
     job->wide = has_value ? value : NULL;
     job->wide_ld = value_ld;
@@ -217,8 +217,8 @@ void cpu_linear(ops_context *ctx, ops_tensor *out, const ops_tensor *x, const op
 }
 
 void cpu_linear_residual_norm(ops_context *ctx, ops_tensor *out, ops_tensor *sum,
-                              const ops_tensor *x, const ops_linear *w,
-                              const ops_tensor *residual, const ops_norm *norm)
+                              const ops_tensor *x, const ops_linear *w, const ops_tensor *residual,
+                              const ops_norm *norm)
 {
     linear_job job = job_of(ctx, x, w, out);
     job.finish = cpu_finish_into(ctx, out);

@@ -106,8 +106,8 @@ static rows_job rows_job_of(ops_context *ctx, const ops_tensor *out)
         .finish = cpu_finish_into(ctx, out),
         .rows = out->rows,
     };
-    job.scratch = ops_take(ctx, (size_t)team_size(ctx->team) * 2 *
-                                    cpu_stride(out->cols, sizeof(float)));
+    job.scratch =
+        ops_take(ctx, (size_t)team_size(ctx->team) * 2 * cpu_stride(out->cols, sizeof(float)));
     return job;
 }
 

@@ -41,8 +41,8 @@ static inline v16 v_exp(v16 x)
  * 1.6e-7 max(1, |x|). */
 static inline v16 v_gelu(v16 x)
 {
-    static const float c[15] = {0.12855193f,    -0.0641724542f, 0.0477369465f, -0.038788002f,
-                                0.0320828445f,  -0.0261051469f, 0.020278465f,  -0.0147020668f,
+    static const float c[15] = {0.12855193f,    -0.0641724542f, 0.0477369465f,  -0.038788002f,
+                                0.0320828445f,  -0.0261051469f, 0.020278465f,   -0.0147020668f,
                                 0.0105055617f,  -0.0076130908f, 0.00416566851f, -0.00128789002f,
                                 0.00108897651f, -0.0013477098f, 0.000515054795f};
     v16 near = v_max(v_min(x, v_set(5.5f)), v_set(-5.5f));
@@ -85,18 +85,12 @@ static inline v16 v_tanh(v16 x)
 static inline v16 v_activate(v16 x, ops_activation act)
 {
     switch (act) {
-    case OPS_GELU:
-        return v_gelu(x);
-    case OPS_GELU_TANH:
-        return v_gelu_tanh(x);
-    case OPS_RELU:
-        return v_max(x, v_zero());
-    case OPS_TANH:
-        return v_tanh(x);
-    case OPS_SILU:
-        return v_mul(x, v_sigmoid(x));
-    default:
-        return x;
+    case OPS_GELU: return v_gelu(x);
+    case OPS_GELU_TANH: return v_gelu_tanh(x);
+    case OPS_RELU: return v_max(x, v_zero());
+    case OPS_TANH: return v_tanh(x);
+    case OPS_SILU: return v_mul(x, v_sigmoid(x));
+    default: return x;
     }
 }
 
@@ -138,8 +132,7 @@ static void activate(const cpu_activate *job)
         CASE(OPS_SILU)
         CASE(OPS_IDENTITY)
 #undef CASE
-    default:
-        break;
+    default: break;
     }
 }
 
@@ -165,15 +158,9 @@ static void quantise(const cpu_finish *job, int32_t r, const float *z, v16 large
         store((type *)out + c, v_max(v_min(v_mul(v_load(z + c), by), high), low));                 \
     }
     switch (job->int8_form) {
-    case CPU_INT8_U8:
-        STORE_ALL(v_store_u8, uint8_t)
-        break;
-    case CPU_INT8_S8:
-        STORE_ALL(v_store_s8, int8_t)
-        break;
-    case CPU_INT8_S16:
-        STORE_ALL(v_store_s16, int16_t)
-        break;
+    case CPU_INT8_U8: STORE_ALL(v_store_u8, uint8_t) break;
+    case CPU_INT8_S8: STORE_ALL(v_store_s8, int8_t) break;
+    case CPU_INT8_S16: STORE_ALL(v_store_s16, int16_t) break;
     }
 #undef STORE_ALL
 }
@@ -245,15 +232,9 @@ static void lookup(float *row, const ops_lookup *table, int32_t id, bool add)
         int32_t n = table->cols - c < 16 ? table->cols - c : 16;
         v16 x;
         switch (table->dtype) {
-        case OPS_BF16:
-            x = v_load_bf16_n((const uint16_t *)table->data + at + (size_t)c, n);
-            break;
-        case OPS_F16:
-            x = v_load_f16_n((const uint16_t *)table->data + at + (size_t)c, n);
-            break;
-        default:
-            x = v_load_n((const float *)table->data + at + (size_t)c, n);
-            break;
+        case OPS_BF16: x = v_load_bf16_n((const uint16_t *)table->data + at + (size_t)c, n); break;
+        case OPS_F16: x = v_load_f16_n((const uint16_t *)table->data + at + (size_t)c, n); break;
+        default: x = v_load_n((const float *)table->data + at + (size_t)c, n); break;
         }
         v_store(row + c, add ? v_add(v_load(row + c), x) : x);
     }
@@ -419,8 +400,7 @@ static void pack_keys(void *panels, const float *keys, size_t ld, int32_t n, int
     }
 }
 
-static void pack_values(uint16_t *panels, const float *values, size_t ld, int32_t n,
-                        int32_t width)
+static void pack_values(uint16_t *panels, const float *values, size_t ld, int32_t n, int32_t width)
 {
     int32_t pairs = (n + 1) / 2;
     for (int32_t c = 0; c < width; c += 16) {

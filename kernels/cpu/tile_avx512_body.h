@@ -13,9 +13,8 @@
 #define TILE_ROWS 9
 #define TILE_PANELS 3
 
-static inline __attribute__((always_inline)) void tile_block(const cpu_tile *t, int32_t row,
-                                                             int32_t panel, const int n_rows,
-                                                             const int n_panels)
+static inline __attribute__((always_inline)) void
+tile_block(const cpu_tile *t, int32_t row, int32_t panel, const int n_rows, const int n_panels)
 {
     const char *a[3]; /* rows 0, 3 and 6; the others are one or two strides on */
     const size_t stride = t->a_stride;
@@ -59,15 +58,9 @@ static void tile_rows(const cpu_tile *t, int32_t row, int32_t panel, int n_rows,
 {
     switch (n_rows * 4 + n_panels) {
 #define CASE(rows)                                                                                 \
-    case (rows)*4 + 1:                                                                             \
-        tile_block(t, row, panel, rows, 1);                                                        \
-        break;                                                                                     \
-    case (rows)*4 + 2:                                                                             \
-        tile_block(t, row, panel, rows, 2);                                                        \
-        break;                                                                                     \
-    case (rows)*4 + 3:                                                                             \
-        tile_block(t, row, panel, rows, 3);                                                        \
-        break;
+    case (rows)*4 + 1: tile_block(t, row, panel, rows, 1); break;                                  \
+    case (rows)*4 + 2: tile_block(t, row, panel, rows, 2); break;                                  \
+    case (rows)*4 + 3: tile_block(t, row, panel, rows, 3); break;
         CASE(1)
         CASE(2)
         CASE(3)
@@ -78,8 +71,7 @@ static void tile_rows(const cpu_tile *t, int32_t row, int32_t panel, int n_rows,
         CASE(8)
         CASE(9)
 #undef CASE
-    default:
-        break;
+    default: break;
     }
 }
 

@@ -77,8 +77,8 @@ void cpu_tile_int8_portable(const cpu_tile *t)
                 const int8_t *b = (const int8_t *)w;
                 int32_t a0 = a[4 * s], a1 = a[4 * s + 1], a2 = a[4 * s + 2], a3 = a[4 * s + 3];
                 for (int l = 0; l < 16; l++) {
-                    acc[l] += a0 * b[4 * l] + a1 * b[4 * l + 1] + a2 * b[4 * l + 2] +
-                              a3 * b[4 * l + 3];
+                    acc[l] +=
+                        a0 * b[4 * l] + a1 * b[4 * l + 1] + a2 * b[4 * l + 2] + a3 * b[4 * l + 3];
                 }
             }
             float *c = t->c + (size_t)r * t->ldc + 16 * (size_t)p;

@@ -12,11 +12,23 @@ typedef struct v16 {
 } v16;
 
 #define V16_EACH(call_lo, call_hi)                                                                 \
-    return (v16) { call_lo, call_hi }
+    return (v16)                                                                                   \
+    {                                                                                              \
+        call_lo, call_hi                                                                           \
+    }
 
-static inline v16 v_set(float x) { V16_EACH(_mm256_set1_ps(x), _mm256_set1_ps(x)); }
-static inline v16 v_zero(void) { V16_EACH(_mm256_setzero_ps(), _mm256_setzero_ps()); }
-static inline v16 v_load(const float *p) { V16_EACH(_mm256_loadu_ps(p), _mm256_loadu_ps(p + 8)); }
+static inline v16 v_set(float x)
+{
+    V16_EACH(_mm256_set1_ps(x), _mm256_set1_ps(x));
+}
+static inline v16 v_zero(void)
+{
+    V16_EACH(_mm256_setzero_ps(), _mm256_setzero_ps());
+}
+static inline v16 v_load(const float *p)
+{
+    V16_EACH(_mm256_loadu_ps(p), _mm256_loadu_ps(p + 8));
+}
 
 static inline void v_store(float *p, v16 a)
 {
@@ -25,7 +37,10 @@ static inline void v_store(float *p, v16 a)
 }
 
 #define V16_BINARY(name, op)                                                                       \
-    static inline v16 name(v16 a, v16 b) { V16_EACH(op(a.lo, b.lo), op(a.hi, b.hi)); }
+    static inline v16 name(v16 a, v16 b)                                                           \
+    {                                                                                              \
+        V16_EACH(op(a.lo, b.lo), op(a.hi, b.hi));                                                  \
+    }
 V16_BINARY(v_add, _mm256_add_ps)
 V16_BINARY(v_sub, _mm256_sub_ps)
 V16_BINARY(v_mul, _mm256_mul_ps)

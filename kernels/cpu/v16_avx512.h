@@ -8,19 +8,55 @@
 
 typedef __m512 v16;
 
-static inline v16 v_zero(void) { return _mm512_setzero_ps(); }
-static inline v16 v_set(float x) { return _mm512_set1_ps(x); }
-static inline v16 v_load(const float *p) { return _mm512_loadu_ps(p); }
-static inline void v_store(float *p, v16 a) { _mm512_storeu_ps(p, a); }
-static inline v16 v_add(v16 a, v16 b) { return _mm512_add_ps(a, b); }
-static inline v16 v_sub(v16 a, v16 b) { return _mm512_sub_ps(a, b); }
-static inline v16 v_mul(v16 a, v16 b) { return _mm512_mul_ps(a, b); }
-static inline v16 v_div(v16 a, v16 b) { return _mm512_div_ps(a, b); }
-static inline v16 v_max(v16 a, v16 b) { return _mm512_max_ps(a, b); }
-static inline v16 v_min(v16 a, v16 b) { return _mm512_min_ps(a, b); }
-static inline v16 v_abs(v16 a) { return _mm512_abs_ps(a); }
+static inline v16 v_zero(void)
+{
+    return _mm512_setzero_ps();
+}
+static inline v16 v_set(float x)
+{
+    return _mm512_set1_ps(x);
+}
+static inline v16 v_load(const float *p)
+{
+    return _mm512_loadu_ps(p);
+}
+static inline void v_store(float *p, v16 a)
+{
+    _mm512_storeu_ps(p, a);
+}
+static inline v16 v_add(v16 a, v16 b)
+{
+    return _mm512_add_ps(a, b);
+}
+static inline v16 v_sub(v16 a, v16 b)
+{
+    return _mm512_sub_ps(a, b);
+}
+static inline v16 v_mul(v16 a, v16 b)
+{
+    return _mm512_mul_ps(a, b);
+}
+static inline v16 v_div(v16 a, v16 b)
+{
+    return _mm512_div_ps(a, b);
+}
+static inline v16 v_max(v16 a, v16 b)
+{
+    return _mm512_max_ps(a, b);
+}
+static inline v16 v_min(v16 a, v16 b)
+{
+    return _mm512_min_ps(a, b);
+}
+static inline v16 v_abs(v16 a)
+{
+    return _mm512_abs_ps(a);
+}
 /* a * b + c, rounded once */
-static inline v16 v_fma(v16 a, v16 b, v16 c) { return _mm512_fmadd_ps(a, b, c); }
+static inline v16 v_fma(v16 a, v16 b, v16 c)
+{
+    return _mm512_fmadd_ps(a, b, c);
+}
 
 static inline __mmask16 v_first(int32_t n)
 {
@@ -55,9 +91,8 @@ static inline v16 v_where_less(v16 a, v16 b, v16 x, v16 y)
 /* |a| with the sign of b. */
 static inline v16 v_copysign(v16 a, v16 b)
 {
-    return _mm512_castsi512_ps(_mm512_ternarylogic_epi32(_mm512_set1_epi32((int)0x80000000u),
-                                                         _mm512_castps_si512(b),
-                                                         _mm512_castps_si512(a), 0xca));
+    return _mm512_castsi512_ps(_mm512_ternarylogic_epi32(
+        _mm512_set1_epi32((int)0x80000000u), _mm512_castps_si512(b), _mm512_castps_si512(a), 0xca));
 }
 
 /* p * 2^n where t = n + 1.5 * 2^23: n is added to p's exponent. */
@@ -193,8 +228,8 @@ static inline void v_transpose(void *out, const void *in, size_t stride, int32_t
     /* a[4q + c]: lane group g holds column 4g + c of rows 4q .. 4q+3 */
 #pragma GCC unroll 4
     for (int32_t c = 0; c < 4; c++) {
-        __m512i low = _mm512_shuffle_i32x4(a[c], a[4 + c], 0x88);       /* groups 0 2 | 0 2 */
-        __m512i high = _mm512_shuffle_i32x4(a[c], a[4 + c], 0xdd);      /* groups 1 3 | 1 3 */
+        __m512i low = _mm512_shuffle_i32x4(a[c], a[4 + c], 0x88);  /* groups 0 2 | 0 2 */
+        __m512i high = _mm512_shuffle_i32x4(a[c], a[4 + c], 0xdd); /* groups 1 3 | 1 3 */
         __m512i low2 = _mm512_shuffle_i32x4(a[8 + c], a[12 + c], 0x88);
         __m512i high2 = _mm512_shuffle_i32x4(a[8 + c], a[12 + c], 0xdd);
         b[c] = _mm512_shuffle_i32x4(low, low2, 0x88);

@@ -16,17 +16,50 @@ typedef struct v16 {
     for (int i = 0; i < 16; i++) out_.l[i] = (expression);                                         \
     return out_
 
-static inline v16 v_set(float x) { V16_EACH(x); }
-static inline v16 v_zero(void) { V16_EACH(0.0f); }
-static inline v16 v_load(const float *p) { V16_EACH(p[i]); }
-static inline void v_store(float *p, v16 a) { memcpy(p, a.l, sizeof a.l); }
-static inline v16 v_add(v16 a, v16 b) { V16_EACH(a.l[i] + b.l[i]); }
-static inline v16 v_sub(v16 a, v16 b) { V16_EACH(a.l[i] - b.l[i]); }
-static inline v16 v_mul(v16 a, v16 b) { V16_EACH(a.l[i] * b.l[i]); }
-static inline v16 v_div(v16 a, v16 b) { V16_EACH(a.l[i] / b.l[i]); }
-static inline v16 v_max(v16 a, v16 b) { V16_EACH(a.l[i] > b.l[i] ? a.l[i] : b.l[i]); }
-static inline v16 v_min(v16 a, v16 b) { V16_EACH(a.l[i] < b.l[i] ? a.l[i] : b.l[i]); }
-static inline v16 v_abs(v16 a) { V16_EACH(fabsf(a.l[i])); }
+static inline v16 v_set(float x)
+{
+    V16_EACH(x);
+}
+static inline v16 v_zero(void)
+{
+    V16_EACH(0.0f);
+}
+static inline v16 v_load(const float *p)
+{
+    V16_EACH(p[i]);
+}
+static inline void v_store(float *p, v16 a)
+{
+    memcpy(p, a.l, sizeof a.l);
+}
+static inline v16 v_add(v16 a, v16 b)
+{
+    V16_EACH(a.l[i] + b.l[i]);
+}
+static inline v16 v_sub(v16 a, v16 b)
+{
+    V16_EACH(a.l[i] - b.l[i]);
+}
+static inline v16 v_mul(v16 a, v16 b)
+{
+    V16_EACH(a.l[i] * b.l[i]);
+}
+static inline v16 v_div(v16 a, v16 b)
+{
+    V16_EACH(a.l[i] / b.l[i]);
+}
+static inline v16 v_max(v16 a, v16 b)
+{
+    V16_EACH(a.l[i] > b.l[i] ? a.l[i] : b.l[i]);
+}
+static inline v16 v_min(v16 a, v16 b)
+{
+    V16_EACH(a.l[i] < b.l[i] ? a.l[i] : b.l[i]);
+}
+static inline v16 v_abs(v16 a)
+{
+    V16_EACH(fabsf(a.l[i]));
+}
 
 /* fmaf without the hardware: the product of two floats is exact in a double. The sum is rounded to
  * odd (Boldo and Melquiond 2008): its error, found by Knuth's TwoSum, says which way an inexact
@@ -46,8 +79,14 @@ static inline float v_fma1(float a, float b, float c)
     return (float)sum;
 }
 
-static inline v16 v_fma(v16 a, v16 b, v16 c) { V16_EACH(v_fma1(a.l[i], b.l[i], c.l[i])); }
-static inline v16 v_load_n(const float *p, int32_t n) { V16_EACH(i < n ? p[i] : 0.0f); }
+static inline v16 v_fma(v16 a, v16 b, v16 c)
+{
+    V16_EACH(v_fma1(a.l[i], b.l[i], c.l[i]));
+}
+static inline v16 v_load_n(const float *p, int32_t n)
+{
+    V16_EACH(i < n ? p[i] : 0.0f);
+}
 
 static inline void v_store_n(float *p, v16 a, int32_t n)
 {
@@ -64,7 +103,10 @@ static inline v16 v_where_less(v16 a, v16 b, v16 x, v16 y)
     V16_EACH(a.l[i] < b.l[i] ? x.l[i] : y.l[i]);
 }
 
-static inline v16 v_copysign(v16 a, v16 b) { V16_EACH(copysignf(a.l[i], b.l[i])); }
+static inline v16 v_copysign(v16 a, v16 b)
+{
+    V16_EACH(copysignf(a.l[i], b.l[i]));
+}
 
 static inline uint32_t v_bits(float x)
 {
@@ -112,7 +154,10 @@ static inline void v_store_bf16_n(uint16_t *p, v16 a, int32_t n)
     for (int i = 0; i < n; i++) p[i] = v_to_bf16(a.l[i]);
 }
 
-static inline void v_store_bf16(uint16_t *p, v16 a) { v_store_bf16_n(p, a, 16); }
+static inline void v_store_bf16(uint16_t *p, v16 a)
+{
+    v_store_bf16_n(p, a, 16);
+}
 
 static inline void v_store_pairs(uint16_t *p, v16 a, v16 b)
 {

@@ -569,14 +569,16 @@ static void run_layer_prenorm(case_run *run)
 
 /* Order of the tolerances: f32, bf16, f16, int8. bf16 and f16: operands rounded to 2^-9 and 2^-12
  * of themselves, and values too where a backend keeps them so; int8: operands to a step of
- * max|x| / 127 per row (about 0.03 for these inputs), while values stay f32 or 16 bit. */
+ * max|x| / 127 per row (about 0.03 for these inputs), while values stay f32 or 16 bit. Attention
+ * in 16 bits rounds q, k, the probabilities and v: a score off by 2^-9 of several terms moves all
+ * the weights of a row whose own scale (the tolerance's) is the mean of many values. */
 const case_kind_row case_kinds[CASE_KINDS] = {
     [CASE_EMBED] = {"embed_norm", run_embed, {4e-6, 1.6e-2, 2e-3, 1.6e-2}},
     [CASE_LINEAR] = {"linear", run_linear, {4e-6, 2e-2, 3e-3, 8e-2}},
     [CASE_RESIDUAL] = {"linear_residual_norm", run_residual, {6e-6, 2e-2, 3e-3, 8e-2}},
     [CASE_NORM] = {"norm", run_norm, {4e-6, 1.6e-2, 2e-3, 1.6e-2}},
-    [CASE_ATTENTION] = {"attention", run_attention, {6e-6, 2e-2, 3e-3, 2e-2}},
-    [CASE_ATTENTION_ROWS] = {"attention_rows", run_attention_rows, {6e-6, 2e-2, 3e-3, 2e-2}},
+    [CASE_ATTENTION] = {"attention", run_attention, {6e-6, 6e-2, 8e-3, 6e-2}},
+    [CASE_ATTENTION_ROWS] = {"attention_rows", run_attention_rows, {6e-6, 6e-2, 8e-3, 6e-2}},
     [CASE_FOLDED] = {"attention_rows_folded", run_attention_rows, {6e-6, 2e-2, 3e-3, 2e-2}},
     [CASE_GATHER] = {"gather_first", run_gather, {0, 0, 0, 0}},
     [CASE_POOL] = {"pool", run_pool, {4e-6, 8e-3, 1e-3, 8e-3}},
