@@ -1,0 +1,225 @@
+/* crank rank: documents of one query, best first. All documents are read before the first is
+ * scored, because the order needs them all. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "cli/model.h"
+#include "cli/output.h"
+#include "cli/records.h"
+
+typedef struct document {
+    crank_text text;
+    const char *id; /* NULL: the line carried none */
+} document;
+
+typedef struct rank_job {
+    model_flags model;
+    const char *query, *out_path;
+    int json, no_text, format;
+    records in;
+    store keep;
+    document *docs;
+    size_t n;
+    crank_result *results;
+    size_t n_results;
+    crank_usage usage;
+    int64_t total_us;
+} rank_job;
+
+static cli_exit read_documents(rank_job *job)
+{
+    records *r = &job->in;
+    size_t capacity = 0;
+    for (;;) {
+        crank_text line;
+        document doc = {{NULL, 0}, NULL};
+        cli_exit code = records_next(r, &line);
+        if (code != CLI_OK || !line.data) return code;
+        if (r->object) {
+            code = record_id_in(r, r->object, "", "id", 0, &job->keep, &doc.id);
+            if (code == CLI_OK) code = record_text(r, "text", 1, &line);
+            if (code != CLI_OK) return code;
+        }
+        doc.text = store_text(&job->keep, line.data, line.bytes);
+        job->docs = cli_append(job->docs, job->n, &capacity, sizeof *job->docs);
+        job->docs[job->n++] = doc;
+    }
+}
+
+static cli_exit rank_documents(rank_job *job, opened_model *opened)
+{
+    progress bar;
+    progress_start(&bar, "pairs", (progress_mode)job->model.progress);
+    crank_score_options options = score_options_of(&job->model);
+    options.progress = progress_report;
+    options.progress_user = &bar;
+    crank_text query = {job->query, strlen(job->query)};
+    crank_text *texts = cli_alloc(job->n, sizeof *texts);
+    for (size_t i = 0; i < job->n; i++) texts[i] = job->docs[i].text;
+    job->results = cli_alloc(job->n, sizeof *job->results);
+    crank_error error = {0};
+    crank_status status = crank_rank(opened->session, query, texts, job->n, &options, job->results,
+                                     &job->n_results, &job->usage, &error);
+    progress_hide();
+    free(texts);
+    return status == CRANK_OK ? CLI_OK : cli_fail_status(&error, 0);
+}
+
+static void put_json(FILE *to, const rank_job *job, const opened_model *opened)
+{
+    fputs("{\"model\":", to);
+    json_put_string(to, opened->info.name);
+    fputs(",\"query\":", to);
+    json_put_string(to, job->query);
+    fputs(",\"results\":[", to);
+    for (size_t i = 0; i < job->n_results; i++) {
+        const crank_result *result = &job->results[i];
+        const document *doc = &job->docs[result->index];
+        fprintf(to, "%s{\"index\":%zu", i ? "," : "", result->index);
+        if (doc->id) {
+            fputs(",\"id\":", to);
+            json_put_string(to, doc->id);
+        }
+        fputs(",\"score\":", to);
+        json_put_float(to, result->score);
+        fputs(",\"logit\":", to);
+        json_put_float(to, result->logit);
+        if (job->model.truncation == CRANK_WINDOW)
+            fprintf(to, ",\"window\":{\"start\":%u,\"bytes\":%u}", result->window_start,
+                    result->window_bytes);
+        if (!job->no_text) {
+            fputs(",\"text\":", to);
+            json_put_text(to, doc->text.data, doc->text.bytes);
+        }
+        putc('}', to);
+    }
+    fprintf(to, "],\"usage\":{\"pairs\":%zu,\"tokens\":%zu}", job->usage.pairs, job->usage.tokens);
+    fprintf(to,
+            ",\"timing_us\":{\"load\":%lld,\"tokenize\":%lld,\"compute\":%lld,\"total\":%lld}}\n",
+            (long long)opened->load_us, (long long)job->usage.tokenize_us,
+            (long long)job->usage.compute_us, (long long)job->total_us);
+}
+
+/* Columns for scripts: rank, score, id (or index), text; one line each, tabs between. */
+static void put_columns(FILE *to, const rank_job *job)
+{
+    for (size_t i = 0; i < job->n_results; i++) {
+        const document *doc = &job->docs[job->results[i].index];
+        fprintf(to, "%zu\t%.9g\t", i + 1, (double)job->results[i].score);
+        if (doc->id)
+            put_plain(to, doc->id, strlen(doc->id));
+        else
+            fprintf(to, "%zu", job->results[i].index);
+        if (!job->no_text) {
+            putc('\t', to);
+            put_plain(to, doc->text.data, doc->text.bytes);
+        }
+        putc('\n', to);
+    }
+}
+
+/* Scores that are probabilities fill a bar of their own size; others share the range. */
+static double bar_share(const rank_job *job, float score)
+{
+    float best = job->results[0].score, worst = job->results[job->n_results - 1].score;
+    if (worst >= 0 && best <= 1) return (double)score;
+    return best > worst ? (double)((score - worst) / (best - worst)) : 1;
+}
+
+static void put_table(FILE *to, const rank_job *job)
+{
+    enum { BAR = 12, MOST_ID = 28 };
+    int id_columns = 5, rank_columns = 2;
+    for (size_t i = 0; i < job->n_results; i++) {
+        const char *id = job->docs[job->results[i].index].id;
+        int columns = id ? terminal_text_width(id, strlen(id)) : 5;
+        if (columns > id_columns) id_columns = columns < MOST_ID ? columns : MOST_ID;
+    }
+    for (size_t n = job->n_results; n >= 100; n /= 10) rank_columns++;
+    int text_columns = terminal_columns(to) - rank_columns - BAR - id_columns - 18;
+    fprintf(to, "%s%*s  %-*s%10s  %-*s  document%s\n", terminal_style_of(to, STYLE_DIM),
+            rank_columns, "#", BAR, "", "score", id_columns, "id",
+            terminal_style_of(to, STYLE_PLAIN));
+    for (size_t i = 0; i < job->n_results; i++) {
+        const document *doc = &job->docs[job->results[i].index];
+        fprintf(to, "%*zu  %s", rank_columns, i + 1, terminal_style_of(to, STYLE_GREEN));
+        terminal_bar(to, bar_share(job, job->results[i].score), BAR);
+        fprintf(to, "%s%10.4f  ", terminal_style_of(to, STYLE_PLAIN),
+                (double)job->results[i].score);
+        char number[24];
+        snprintf(number, sizeof number, "%zu", job->results[i].index);
+        const char *id = doc->id ? doc->id : number;
+        int taken = terminal_put(to, id, strlen(id), id_columns);
+        fprintf(to, "%*s  ", id_columns - taken, "");
+        if (!job->no_text) terminal_put(to, doc->text.data, doc->text.bytes, text_columns);
+        putc('\n', to);
+    }
+}
+
+static cli_exit put_results(const rank_job *job, const opened_model *opened)
+{
+    output *out;
+    cli_exit code = output_open(&out, job->out_path);
+    if (code != CLI_OK) return code;
+    FILE *to = output_stream(out);
+    if (job->json)
+        put_json(to, job, opened);
+    else if (terminal_is(to))
+        put_table(to, job);
+    else
+        put_columns(to, job);
+    return output_commit(out);
+}
+
+static cli_exit run(const cli_command *self, int argc, char **argv)
+{
+    int64_t start = now_us();
+    rank_job job = {0};
+    const cli_option options[] = {
+        {"query", 'q', OPTION_TEXT, &job.query, "TEXT", "what to rank for (required)", 0, 0, NULL},
+        {"top-k", 0, OPTION_COUNT, &job.model.top_k, "N", "print the best N; all", 1, 0, NULL},
+        {"json", 0, OPTION_FLAG, &job.json, NULL, "one JSON object", 0, 0, NULL},
+        {"no-text", 0, OPTION_FLAG, &job.no_text, NULL, "leave the documents' text out", 0, 0,
+         NULL},
+        {"format", 0, OPTION_CHOICE, &job.format, NULL,
+         "of FILE; auto: jsonl when the name or the first line says so", 0, 0, record_format_names},
+        {"output", 'o', OPTION_TEXT, &job.out_path, "FILE",
+         "instead of stdout, whole or not at all", 0, 0, NULL},
+        SCORING_OPTIONS(&job.model),
+    };
+    cli_arguments files;
+    cli_exit code =
+        options_parse(self, options, sizeof options / sizeof *options, argc, argv, 0, 1, &files);
+    if (code != CLI_PARSED) return code;
+    if (!job.model.path) return options_misuse(self, "no model: -m MODEL");
+    if (!job.query) return options_misuse(self, "no query: -q QUERY");
+
+    opened_model opened = {0};
+    /* A file that is not there is said before a model is loaded, a bad model before stdin is read.
+     */
+    code = records_open(&job.in, files.n ? files.at[0] : "-", (record_format)job.format);
+    if (code == CLI_OK) code = model_open(&opened, &job.model, 1);
+    if (code == CLI_OK) code = read_documents(&job);
+    if (code == CLI_OK) code = rank_documents(&job, &opened);
+    job.total_us = now_us() - start;
+    if (code == CLI_OK) code = put_results(&job, &opened);
+    if (code == CLI_OK) report_usage(&opened, &job.model, &job.usage);
+    model_close(&opened);
+    records_close(&job.in);
+    free(job.docs);
+    free(job.results);
+    store_clear(&job.keep);
+    return code;
+}
+
+const cli_command rank_command = {
+    .name = "rank",
+    .summary = "Orders documents by how well they answer a query.",
+    .synopsis = "-m MODEL -q QUERY [FILE|-]",
+    .details = "FILE holds one document a line, or JSON Lines {\"id\"?, \"text\"}; a .gz name is\n"
+               "decompressed, - or no FILE is stdin. On a terminal: a table with score bars;\n"
+               "in a pipe: rank, score, id (or line index from 0) and text with tabs between.",
+    .example = "  crank rank -m ms-marco-MiniLM-L-6-v2 -q 'how do tides work' docs.txt\n"
+               "  apt-cache search . | crank rank -m MODEL -q 'edit photos' --top-k 5",
+    .run = run,
+};

@@ -1,0 +1,403 @@
+/* crank rerank: many requests to a TREC run. Two sources of requests: JSON Lines that carry the
+ * texts, one request in memory at a time; or a first-stage run with its queries and its corpus, of
+ * which only the documents that the run names are kept. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "cli/model.h"
+#include "cli/output.h"
+#include "cli/records.h"
+#include "cli/trec.h"
+
+typedef struct rerank_job {
+    model_flags model;
+    const char *out_path, *tag;
+    const char *run_path, *queries_path, *corpus_path;
+    size_t depth;
+    crank_usage usage;
+    size_t n_requests;
+    progress bar;
+
+    /* one request */
+    const char *qid;
+    crank_text query;
+    crank_text *docs;
+    const char **docids;
+    size_t n, docs_capacity, docids_capacity;
+    crank_result *results;
+    size_t n_results, results_capacity;
+} rerank_job;
+
+static void add_document(rerank_job *job, const char *docid, crank_text text)
+{
+    job->docs = cli_append(job->docs, job->n, &job->docs_capacity, sizeof *job->docs);
+    job->docids = cli_append(job->docids, job->n, &job->docids_capacity, sizeof *job->docids);
+    job->docids[job->n] = docid;
+    job->docs[job->n++] = text;
+}
+
+/* Scores the request and writes its lines. */
+static cli_exit rerank_request(rerank_job *job, opened_model *opened, output *out)
+{
+    if (job->n > job->results_capacity) {
+        job->results_capacity = job->n;
+        job->results = cli_grow(job->results, job->n, sizeof *job->results);
+    }
+    crank_score_options options = score_options_of(&job->model);
+    options.progress = progress_report;
+    options.progress_user = &job->bar;
+    crank_usage usage = {0};
+    crank_error error = {0};
+    crank_status status = crank_rank(opened->session, job->query, job->docs, job->n, &options,
+                                     job->results, &job->n_results, &usage, &error);
+    if (status != CRANK_OK) {
+        if (status != CRANK_CANCELLED) cli_say("query %s:", job->qid);
+        return cli_fail_status(&error, 0);
+    }
+    FILE *to = output_stream(out);
+    for (size_t i = 0; i < job->n_results; i++)
+        fprintf(to, "%s Q0 %s %zu %.9g %s\n", job->qid, job->docids[job->results[i].index], i + 1,
+                (double)job->results[i].score, job->tag);
+    job->n_requests++;
+    job->bar.before += job->n;
+    job->usage.pairs += usage.pairs;
+    job->usage.tokens += usage.tokens;
+    job->usage.tokenize_us += usage.tokenize_us;
+    job->usage.compute_us += usage.compute_us;
+    job->usage.total_us += usage.total_us;
+    return output_check(out);
+}
+
+/* ---- requests from JSON Lines ---- */
+
+static cli_exit read_docs(rerank_job *job, const records *r, store *keep)
+{
+    const json_t *docs = json_object_get(r->object, "docs");
+    if (!json_is_array(docs)) return input_bad(r->in, "no array \"docs\"");
+    names seen = {0};
+    cli_exit code = CLI_OK;
+    size_t n = json_array_size(docs);
+    job->n = 0;
+    for (size_t i = 0; i < n && code == CLI_OK; i++) {
+        const json_t *doc = json_array_get(docs, i);
+        char where[40];
+        snprintf(where, sizeof where, "docs[%zu].", i);
+        if (!json_is_object(doc)) {
+            code = input_bad(r->in, "docs[%zu] is not an object", i);
+            break;
+        }
+        crank_text text;
+        const char *docid;
+        code = record_id_in(r, doc, where, "docid", 1, keep, &docid);
+        if (code == CLI_OK) code = record_text_in(r, doc, where, "text", 1, &text);
+        if (code != CLI_OK) break;
+        int is_new;
+        names_add(&seen, docid, strlen(docid), &is_new);
+        if (!trec_name_is_plain(docid))
+            code = input_bad(r->in, "\"%sdocid\" is empty or has blanks, which a run cannot hold",
+                             where);
+        else if (!is_new)
+            code = input_bad(r->in, "\"%sdocid\" %s came before in this request", where, docid);
+        if (job->depth == 0 || i < job->depth) add_document(job, docid, text);
+    }
+    names_clear(&seen);
+    return code;
+}
+
+static cli_exit read_request(rerank_job *job, const records *r, store *keep, names *qids)
+{
+    cli_exit code = record_id_in(r, r->object, "", "qid", 1, keep, &job->qid);
+    if (code == CLI_OK) code = record_text(r, "query", 1, &job->query);
+    if (code != CLI_OK) return code;
+    int is_new;
+    names_add(qids, job->qid, strlen(job->qid), &is_new);
+    if (!trec_name_is_plain(job->qid))
+        return input_bad(r->in, "\"qid\" is empty or has blanks, which a run cannot hold");
+    if (!is_new) return input_bad(r->in, "\"qid\" %s came before", job->qid);
+    return read_docs(job, r, keep);
+}
+
+static cli_exit rerank_lines(rerank_job *job, opened_model *opened, records *r, output *out)
+{
+    store keep = {0};
+    names qids = {0};
+    cli_exit code;
+    progress_start(&job->bar, "pairs", (progress_mode)job->model.progress);
+    job->bar.total_unknown = 1;
+    for (;;) {
+        crank_text line;
+        store_clear(&keep);
+        code = records_next(r, &line);
+        if (code != CLI_OK || !line.data) break;
+        if (r->object)
+            code = read_request(job, r, &keep, &qids);
+        else
+            code = input_bad(r->in, "not a JSON object");
+        job->bar.fraction = input_fraction(r->in);
+        if (code == CLI_OK) code = rerank_request(job, opened, out);
+        if (code != CLI_OK) break;
+    }
+    store_clear(&keep);
+    names_clear(&qids);
+    return code;
+}
+
+/* ---- requests from a run, its queries and its corpus ---- */
+
+typedef struct collection {
+    trec run;
+    store keep;
+    crank_text *queries; /* [run.qids.n], data NULL where not found yet */
+    crank_text *docs;    /* [run.docs.n] */
+} collection;
+
+static cli_exit read_queries(collection *c, const char *path)
+{
+    records r;
+    cli_exit code = records_open(&r, path, FORMAT_AUTO);
+    while (code == CLI_OK) {
+        crank_text line, text;
+        code = records_next(&r, &line);
+        if (code != CLI_OK || !line.data) break;
+        crank_text qid = line;
+        if (r.object) {
+            const char *id;
+            code = record_id_in(&r, r.object, "", json_object_get(r.object, "_id") ? "_id" : "qid",
+                                1, &c->keep, &id);
+            if (code == CLI_OK)
+                code =
+                    record_text(&r, json_object_get(r.object, "text") ? "text" : "query", 1, &text);
+            if (code == CLI_OK) qid = (crank_text){id, strlen(id)};
+        } else if (line.bytes > 0) {
+            const char *tab = memchr(line.data, '\t', line.bytes);
+            if (!tab) {
+                code = input_bad(r.in, "no tab between qid and query");
+                break;
+            }
+            qid.bytes = (size_t)(tab - line.data);
+            text = (crank_text){tab + 1, line.bytes - qid.bytes - 1};
+        }
+        if (code != CLI_OK || line.bytes == 0) continue;
+        size_t number = names_find(&c->run.qids, qid.data, qid.bytes);
+        if (number == NAME_NONE) continue;
+        if (c->queries[number].data)
+            code = input_bad(r.in, "query %.*s comes twice", (int)qid.bytes, qid.data);
+        else
+            c->queries[number] = store_text(&c->keep, text.data, text.bytes);
+    }
+    records_close(&r);
+    return code;
+}
+
+/* {"docid","text"}, or BEIR's {"_id","title","text"}, whose title goes before the text as BEIR's
+ * own re-ranking does it. */
+static cli_exit read_document(collection *c, records *r)
+{
+    static const char *const keys[] = {"docid", "_id", "id"};
+    const char *key = keys[0];
+    for (size_t i = 0; i < 3; i++) {
+        if (json_object_get(r->object, keys[i])) {
+            key = keys[i];
+            break;
+        }
+    }
+    store scratch = {0};
+    const char *docid;
+    crank_text text, title;
+    cli_exit code = record_id_in(r, r->object, "", key, 1, &scratch, &docid);
+    if (code == CLI_OK) code = record_text(r, "text", 1, &text);
+    if (code == CLI_OK) code = record_text(r, "title", 0, &title);
+    if (code == CLI_OK) {
+        size_t number = names_find(&c->run.docs, docid, strlen(docid));
+        if (number == NAME_NONE) {
+            /* not among the candidates */
+        } else if (c->docs[number].data) {
+            code = input_bad(r->in, "document %s comes twice", docid);
+        } else if (title.bytes > 0) {
+            char *joined = cli_alloc(title.bytes + 1 + text.bytes, 1);
+            memcpy(joined, title.data, title.bytes);
+            joined[title.bytes] = ' ';
+            memcpy(joined + title.bytes + 1, text.data, text.bytes);
+            c->docs[number] = store_text(&c->keep, joined, title.bytes + 1 + text.bytes);
+            free(joined);
+        } else {
+            c->docs[number] = store_text(&c->keep, text.data, text.bytes);
+        }
+    }
+    store_clear(&scratch);
+    return code;
+}
+
+static cli_exit read_corpus(rerank_job *job, collection *c)
+{
+    records r;
+    cli_exit code = records_open(&r, job->corpus_path, FORMAT_AUTO);
+    progress_start(&job->bar, "documents read", (progress_mode)job->model.progress);
+    job->bar.total_unknown = 1;
+    for (size_t n = 0; code == CLI_OK; n++) {
+        crank_text line;
+        code = records_next(&r, &line);
+        if (code != CLI_OK || !line.data) break;
+        if (r.object) {
+            code = read_document(c, &r);
+        } else { /* MS MARCO's collection.tsv: docid<TAB>text */
+            crank_text docid, text;
+            code = record_split(&r, line, &docid, &text);
+            size_t number =
+                code == CLI_OK ? names_find(&c->run.docs, docid.data, docid.bytes) : NAME_NONE;
+            if (number != NAME_NONE) c->docs[number] = store_text(&c->keep, text.data, text.bytes);
+        }
+        job->bar.fraction = input_fraction(r.in);
+        if (n % 1024 == 0 && progress_report(&job->bar, n, 0)) code = CLI_ERRORS;
+    }
+    progress_hide();
+    records_close(&r);
+    return code;
+}
+
+static cli_exit read_collection(rerank_job *job, collection *c)
+{
+    cli_exit code = trec_read_run(&c->run, job->run_path);
+    if (code != CLI_OK) return code;
+    trec_order(&c->run);
+    c->queries = cli_alloc(c->run.qids.n, sizeof *c->queries);
+    c->docs = cli_alloc(c->run.docs.n, sizeof *c->docs);
+    memset(c->queries, 0, c->run.qids.n * sizeof *c->queries);
+    memset(c->docs, 0, c->run.docs.n * sizeof *c->docs);
+    code = read_queries(c, job->queries_path);
+    if (code == CLI_OK) code = read_corpus(job, c);
+    return code;
+}
+
+/* Everything that the run names must be there before the first score is computed. */
+static cli_exit check_collection(const rerank_job *job, const collection *c)
+{
+    for (size_t q = 0; q < c->run.qids.n; q++) {
+        const trec_topic *topic = &c->run.topics[q];
+        if (topic->n_found && !c->queries[q].data)
+            return cli_fail(CLI_USAGE, "%s:%zu: query %s is not in %s", job->run_path,
+                            topic->found[0].line, c->run.qids.texts[q], job->queries_path);
+        for (size_t i = 0; i < topic->n_found; i++) {
+            const retrieved *item = &topic->found[i];
+            if (!c->docs[item->doc].data)
+                return cli_fail(CLI_USAGE, "%s:%zu: document %s is not in %s", job->run_path,
+                                item->line, c->run.docs.texts[item->doc], job->corpus_path);
+        }
+    }
+    return CLI_OK;
+}
+
+static cli_exit rerank_collection(rerank_job *job, opened_model *opened, const collection *c,
+                                  output *out)
+{
+    size_t depth = job->depth ? job->depth : SIZE_MAX;
+    progress_start(&job->bar, "pairs", (progress_mode)job->model.progress);
+    for (size_t q = 0; q < c->run.qids.n; q++) {
+        size_t n = c->run.topics[q].n_found;
+        job->bar.total += n < depth ? n : depth;
+    }
+    cli_exit code = CLI_OK;
+    for (size_t q = 0; q < c->run.qids.n && code == CLI_OK; q++) {
+        const trec_topic *topic = &c->run.topics[q];
+        job->qid = c->run.qids.texts[q];
+        job->query = c->queries[q];
+        job->n = 0;
+        for (size_t i = 0; i < topic->n_found && i < depth; i++)
+            add_document(job, c->run.docs.texts[topic->found[i].doc], c->docs[topic->found[i].doc]);
+        code = rerank_request(job, opened, out);
+    }
+    return code;
+}
+
+static void clear_collection(collection *c)
+{
+    trec_clear(&c->run);
+    store_clear(&c->keep);
+    free(c->queries);
+    free(c->docs);
+}
+
+static cli_exit check_usage(const cli_command *self, const rerank_job *job, int n_files)
+{
+    int n_given =
+        (job->run_path != NULL) + (job->queries_path != NULL) + (job->corpus_path != NULL);
+    if (!job->model.path) return options_misuse(self, "no model: -m MODEL");
+    if (n_given != 0 && n_given != 3)
+        return options_misuse(self, "--run, --queries and --corpus go together");
+    if (n_given && n_files)
+        return options_misuse(self, "requests from a FILE or from --run, not both");
+    if (!trec_name_is_plain(job->tag)) return options_misuse(self, "--tag is one word");
+    return CLI_OK;
+}
+
+static cli_exit run(const cli_command *self, int argc, char **argv)
+{
+    rerank_job job = {.tag = "crank"};
+    const cli_option options[] = {
+        {"output", 'o', OPTION_TEXT, &job.out_path, "RUN",
+         "the TREC run, written whole or not at all; stdout", 0, 0, NULL},
+        {"run", 0, OPTION_TEXT, &job.run_path, "R", "a first-stage TREC run to re-rank", 0, 0,
+         NULL},
+        {"queries", 0, OPTION_TEXT, &job.queries_path, "TSV", "its queries, qid<TAB>query", 0, 0,
+         NULL},
+        {"corpus", 0, OPTION_TEXT, &job.corpus_path, "JSONL",
+         "its documents, {\"docid\",\"text\"} a line; also BEIR's corpus.jsonl and docid<TAB>text",
+         0, 0, NULL},
+        {"depth", 0, OPTION_COUNT, &job.depth, "N", "the first N candidates of each query; all", 1,
+         0, NULL},
+        {"top-k", 0, OPTION_COUNT, &job.model.top_k, "N", "write the best N of each query; all", 1,
+         0, NULL},
+        {"tag", 0, OPTION_TEXT, &job.tag, "WORD", "last column of the run; crank", 0, 0, NULL},
+        SCORING_OPTIONS(&job.model),
+    };
+    cli_arguments files;
+    cli_exit code =
+        options_parse(self, options, sizeof options / sizeof *options, argc, argv, 0, 1, &files);
+    if (code != CLI_PARSED) return code;
+    code = check_usage(self, &job, files.n);
+    if (code != CLI_OK) return code;
+
+    opened_model opened = {0};
+    records lines = {0};
+    collection texts = {0};
+    output *out = NULL;
+    if (job.run_path)
+        code = read_collection(&job, &texts);
+    else
+        code = records_open(&lines, files.n ? files.at[0] : "-", FORMAT_JSONL);
+    if (code == CLI_OK && job.run_path) code = check_collection(&job, &texts);
+    if (code == CLI_OK) code = model_open(&opened, &job.model, 1);
+    if (code == CLI_OK) code = output_open(&out, job.out_path);
+    if (code == CLI_OK)
+        code = job.run_path ? rerank_collection(&job, &opened, &texts, out)
+                            : rerank_lines(&job, &opened, &lines, out);
+    progress_hide();
+    if (code == CLI_OK)
+        code = output_commit(out);
+    else
+        output_discard(out);
+    if (code == CLI_OK) report_usage(&opened, &job.model, &job.usage);
+    model_close(&opened);
+    records_close(&lines);
+    clear_collection(&texts);
+    free(job.docs);
+    free(job.docids);
+    free(job.results);
+    return code;
+}
+
+const cli_command rerank_command = {
+    .name = "rerank",
+    .summary = "Re-ranks the candidates of many queries and writes a TREC run.",
+    .synopsis = "-m MODEL [FILE|-] -o RUN",
+    .details =
+        "FILE holds JSON Lines {\"qid\",\"query\",\"docs\":[{\"docid\",\"text\"}]}. Or, from files "
+        "of the\n"
+        "trade: --run R --queries TSV --corpus JSONL, each of which may be .gz. Scores have 9\n"
+        "significant digits; equal scores keep the candidates' order (trec_eval and crank eval\n"
+        "order them by docid, falling).",
+    .example = "  crank rerank -m MODEL requests.jsonl -o minilm.run\n"
+               "  crank rerank -m MODEL --run bm25.run.gz --queries queries.tsv \\\n"
+               "      --corpus corpus.jsonl.gz --depth 100 -o minilm.run",
+    .run = run,
+};
