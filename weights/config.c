@@ -1,6 +1,5 @@
 #include "weights/config.h"
 
-#include <errno.h>
 #include <jansson.h>
 #include <math.h>
 #include <stdio.h>
@@ -49,58 +48,28 @@ static crank_status check_size(const char *label, const char *text, size_t bytes
     return CRANK_OK;
 }
 
-/* jansson 2.14 does not notice that growing its token buffer failed: it goes on with a string that
- * is cut. It must therefore be watched from outside, character by character: errno says ENOMEM
- * when the next one is asked for (numbers reset errno, but not before that). */
-typedef struct feed {
-    const char *at, *end;
-    int out_of_memory;
-} feed;
-
-static size_t next_character(void *buffer, size_t bytes, void *context)
-{
-    feed *f = context;
-    (void)bytes;
-    f->out_of_memory |= errno == ENOMEM;
-    if (f->at == f->end || f->out_of_memory) return 0;
-    *(char *)buffer = *f->at++;
-    return 1;
-}
-
-static json_t *load(const char *text, size_t bytes, size_t flags, json_error_t *reason,
-                    int *out_of_memory)
-{
-    feed f = {text, text + bytes, 0};
-    memset(reason, 0, sizeof *reason);
-    errno = 0;
-    json_t *root = json_load_callback(next_character, &f, JSON_REJECT_DUPLICATES | flags, reason);
-    /* It says nothing at all where an allocation that it did notice failed. */
-    *out_of_memory =
-        f.out_of_memory || errno == ENOMEM || (root == NULL && reason->text[0] == '\0');
-    if (!*out_of_memory) return root;
-    json_decref(root);
-    return NULL;
-}
-
 static crank_status parse(config **out, const char *label, const char *text, size_t bytes,
                           int want_list, crank_error *error)
 {
     crank_status status = CRANK_OK;
     json_error_t reason;
-    int out_of_memory;
     *out = NULL;
     CRANK_TRY(check_size(label, text, bytes, error));
     config *c = mem_zero(1, sizeof *c);
     CRANK_CHECK(c != NULL, OUT_OF_MEMORY, error, "%s: no memory to read it", label);
     c->name = mem_strdup(label);
     CRANK_CHECK_GOTO(c->name != NULL, OUT_OF_MEMORY, error, "%s: no memory to read it", label);
-    c->root = load(text, bytes, 0, &reason, &out_of_memory);
-    if (c->root == NULL && !out_of_memory &&
-        json_error_code(&reason) == json_error_numeric_overflow) {
+    memset(&reason, 0, sizeof reason);
+    c->root = json_loadb(text, bytes, JSON_REJECT_DUPLICATES, &reason);
+    if (c->root == NULL && json_error_code(&reason) == json_error_numeric_overflow) {
         c->integers_as_reals = 1;
-        c->root = load(text, bytes, JSON_DECODE_INT_AS_REAL, &reason, &out_of_memory);
+        memset(&reason, 0, sizeof reason);
+        c->root =
+            json_loadb(text, bytes, JSON_REJECT_DUPLICATES | JSON_DECODE_INT_AS_REAL, &reason);
     }
-    CRANK_CHECK_GOTO(!out_of_memory, OUT_OF_MEMORY, error, "%s: no memory to read it", label);
+    /* jansson leaves the text empty when what failed was an allocation. */
+    CRANK_CHECK_GOTO(c->root != NULL || reason.text[0] != '\0', OUT_OF_MEMORY, error,
+                     "%s: no memory to read it", label);
     CRANK_CHECK_GOTO(c->root != NULL, FORMAT, error, "%s: line %d, column %d (byte %d): %s", label,
                      reason.line, reason.column, reason.position, reason.text);
     CRANK_CHECK_GOTO(want_list ? json_is_array(c->root) : json_is_object(c->root), FORMAT, error,
