@@ -61,3 +61,11 @@ size_t words_gpt2_next(const uint8_t *text, size_t bytes)
     size_t end = run_end(text, bytes, 0, WORDS_SPACE, &last);
     return end < bytes && last > 0 ? last : end;
 }
+
+size_t words_gpt2_first(const uint8_t *text, size_t bytes)
+{
+    size_t width, last = 0;
+    enum words_class first = class_at(text, bytes, &width);
+    size_t end = run_end(text, bytes, 0, first, &last);
+    return first == WORDS_SPACE && end < bytes ? last : end;
+}

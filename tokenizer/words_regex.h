@@ -18,16 +18,20 @@ enum words_class words_class_of(uint32_t code_point);
  * text into words. bytes > 0, valid UTF-8, NUL allowed; what lies before text does not matter. */
 size_t words_gpt2_next(const uint8_t *text, size_t bytes);
 
+/* The same for the text with a space put before it (add_prefix_space): how many bytes of text are
+ * in the first word beside that space; may be 0. text does not begin with a space. */
+size_t words_gpt2_first(const uint8_t *text, size_t bytes);
+
 /* ---- other expressions -------------------------------------------------------------------------
  * A subset of Oniguruma's syntax: literals, escapes \n \r \t \f \v \xHH \uHHHH and escaped
  * punctuation, `.`, \s \S \p{L} \p{N} \P{L} \P{N}, bracket classes with ranges and ^, groups
- * ( ), (?: ), (?i: ), alternation, ? * + {m} {m,} {,n} {m,n} greedy or lazy, and one-character
- * look-ahead (?=c) (?!c). Leftmost match, first alternative first, as a backtracking engine finds
- * it. Anything else, an expression that matches the empty text, or a program that gets too large is
- * UNSUPPORTED, with the construct and its position. */
+ * ( ), (?: ), (?i: ) around ASCII literals, alternation, ? * + {m} {m,} {,n} {m,n} greedy or lazy,
+ * and one-character look-ahead (?=c) (?!c). Leftmost match, first alternative first, as a
+ * backtracking engine finds it. Anything else, an expression that matches the empty text, or a
+ * program that gets too large is UNSUPPORTED, with the construct and its position. */
 
-/* Compiles pattern into a program at the end of the open section (u32 words, so the caller keeps
- * the place 4-byte aligned); literal: the pattern is a plain string. `where` names it in messages.
+/* Compiles pattern into a program at the end of the open section (the caller keeps the place
+ * 8-byte aligned); literal: the pattern is a plain string. `where` names it in messages.
  * Fails: FORMAT (malformed, empty), UNSUPPORTED, OUT_OF_MEMORY. */
 crank_status words_regex_put(image_builder *b, const char *pattern, size_t bytes, bool literal,
                              const char *where, crank_error *error);
