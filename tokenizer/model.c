@@ -3,7 +3,7 @@
 
 #include <string.h>
 
-static const tok_model *const models[] = {&tok_model_wordpiece};
+static const tok_model *const models[] = {&tok_model_wordpiece, &tok_model_bpe, &tok_model_unigram};
 
 enum { N_MODELS = sizeof models / sizeof *models };
 
