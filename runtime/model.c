@@ -273,6 +273,7 @@ crank_status crank_model_open(crank_model **model, const char *path,
     CRANK_TRY_GOTO(choose_dtype(&r, error));
     CRANK_TRY_GOTO(reader_declare(&r, m->layout, error));
     CRANK_TRY_GOTO(load_weights(&r, &host_data, error));
+    if (m->arch->share != NULL) m->arch->share(m);
     CRANK_TRY_GOTO(open_tokenizer(&r, host_data, error));
     CRANK_TRY_GOTO(check_tokenizer(&r, error));
     choose_max_length(&r);

@@ -83,6 +83,7 @@ typedef struct model_reader {
     bool bi_encoder;               /* asked for, now or when it was converted */
     char *name;                    /* the path's last component */
     bindings bound;
+    int32_t n_bound_layers; /* layers of the bind table, where that is not encoder.n_layers */
     bind_dims dims;
     store store;
 } model_reader;
@@ -96,6 +97,8 @@ struct architecture {
     const bind_table *(*table)(const model_reader *r, unsigned *conditions);
     /* Declares every weight to r->store and fills the readout. */
     crank_status (*declare)(model_reader *r, crank_error *error);
+    /* After the weights are loaded: pointers that several layers share. NULL: none. */
+    void (*share)(crank_model *m);
     /* NULL: encoder_forward and the readout. out: as crank_score_tokens describes. */
     void (*forward)(const crank_model *m, ops_context *ctx, float *out);
     void (*close)(crank_model *m); /* NULL: nothing of its own */
@@ -113,6 +116,9 @@ void model_forward(const crank_model *m, ops_context *ctx, float *out);
  * V, positions (P; 0 when the family has none), token types (T). Checks them against each other,
  * allocates the layers, fills encoder, token rules (no position offset, no pad rule) and dims. */
 crank_status model_sizes(model_reader *r, crank_error *error);
+/* RoBERTa's rule: position rows begin at pad_id + 1, a pad id inside a text stays on its own row.
+ */
+crank_status model_positions_after_pad(model_reader *r, int32_t pad_id, crank_error *error);
 /* hidden_act and friends, by the names that transformers gives them. */
 crank_status model_activation(const config *c, const char *keys, const char *fallback,
                               ops_activation *activation, crank_error *error);
@@ -146,6 +152,27 @@ void model_layer(model_reader *r, int l, const layer_fields *fields, ops_norm_ki
                  float epsilon);
 /* softmax(Q K^T / sqrt(K)) V for layer l, with no other terms. */
 void model_plain_attention(model_reader *r, int l);
+
+/* Rotary tables that layers share: made at load, copied into layers by architecture.share. */
+typedef struct rope_table {
+    const float *cosines, *sines; /* [positions, K/2] */
+    struct rope_request {
+        int32_t positions, width;
+        double theta, divisor; /* angle = p / (theta^(2j/K) * divisor) */
+        bool sine;
+    } requests[2];
+} rope_table;
+void model_rope(model_reader *r, rope_table *rope, const char *name, double theta, double divisor);
+
+/* T5's and MPNet's bias: table [n_buckets, H] of field -> [H, 2*span - 1] by distance k - q. The
+ * request lives until the weights are loaded. */
+typedef struct distance_bias_request {
+    const st_tensor *table;
+    const safetensors *file;
+    int32_t n_buckets, max_distance, heads, span;
+} distance_bias_request;
+void model_distance_bias(model_reader *r, const float **bias, const char *name, int field,
+                         distance_bias_request *request);
 
 /* The usual readouts, chosen from the folder: a pooling of the vectors (bi-encoder), or a head.
  * dense, dense_bias, out, out_bias: fields; dense -1: straight to out. */

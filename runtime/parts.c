@@ -5,6 +5,7 @@
 
 #include "memory.h"
 #include "runtime/model.h"
+#include "runtime/positions.h"
 
 static crank_status add_layers(crank_model *m, int32_t n_layers, crank_error *error)
 {
@@ -50,6 +51,18 @@ crank_status model_sizes(model_reader *r, crank_error *error)
     r->dims.size['T'] = tokens->n_types;
     r->dims.size['I'] = (int64_t)e->heads * e->head_width;
     return add_layers(r->model, layers, error);
+}
+
+crank_status model_positions_after_pad(model_reader *r, int32_t pad_id, crank_error *error)
+{
+    token_rules *tokens = &r->model->tokens;
+    tokens->pad_id = pad_id;
+    tokens->first_position = pad_id + 1;
+    tokens->max_tokens -= tokens->first_position;
+    CRANK_CHECK(tokens->max_tokens >= 1, MODEL, error,
+                "%s: max_position_embeddings leaves no position after pad id %d",
+                config_name(r->config), pad_id);
+    return CRANK_OK;
 }
 
 crank_status model_activation(const config *c, const char *keys, const char *fallback,
@@ -199,6 +212,56 @@ void model_layer(model_reader *r, int l, const layer_fields *f, ops_norm_kind no
     store_linear(&r->store, &layer->ffn_out, &ffn_out);
     model_norm(r, &layer->ffn_norm, norm, "ffn_norm", l, f->ffn_gamma, f->ffn_beta, e->width,
                epsilon);
+}
+
+static crank_status compute_rope(void *argument, void *values, size_t n, crank_error *error)
+{
+    (void)n;
+    (void)error;
+    const struct rope_request *q = argument;
+    positions_rope(values, q->sine, q->positions, q->width, q->theta, q->divisor);
+    return CRANK_OK;
+}
+
+void model_rope(model_reader *r, rope_table *rope, const char *name, double theta, double divisor)
+{
+    int32_t positions = r->model->tokens.max_tokens, width = r->model->encoder.head_width;
+    size_t n = (size_t)positions * (size_t)(width / 2);
+    for (int sine = 0; sine < 2; sine++) {
+        char full[STORE_NAME_BYTES];
+        snprintf(full, sizeof full, "%s.%s", name, sine ? "sin" : "cos");
+        rope->requests[sine] = (struct rope_request){positions, width, theta, divisor, sine != 0};
+        store_computed_floats(&r->store, sine ? &rope->sines : &rope->cosines, full, -1, n,
+                              compute_rope, &rope->requests[sine]);
+    }
+}
+
+static crank_status compute_distance_bias(void *argument, void *values, size_t n,
+                                          crank_error *error)
+{
+    const distance_bias_request *q = argument;
+    float *bias = values, *table = mem_array((size_t)q->table->elements, sizeof *table);
+    CRANK_CHECK(table != NULL, OUT_OF_MEMORY, error, "no memory for %s", q->table->name);
+    crank_status status = safetensors_read_f32(q->file, q->table, table, error);
+    size_t distances = n / (size_t)q->heads;
+    for (size_t d = 0; status == CRANK_OK && d < distances; d++) {
+        int32_t bucket =
+            positions_t5_bucket((int32_t)d - (q->span - 1), true, q->n_buckets, q->max_distance);
+        for (int32_t h = 0; h < q->heads; h++) {
+            bias[(size_t)h * distances + d] = table[bucket * q->heads + h];
+        }
+    }
+    mem_free(table);
+    return status;
+}
+
+void model_distance_bias(model_reader *r, const float **bias, const char *name, int field,
+                         distance_bias_request *request)
+{
+    if (!r->converted) request->table = bind_get(&r->bound, field, 0);
+    request->file = r->file;
+    size_t n = (size_t)request->heads * (size_t)(2 * request->span - 1);
+    store_computed_floats(&r->store, bias, name, -1, n, compute_distance_bias, request);
 }
 
 void model_head(model_reader *r, const head_fields *f, int32_t d_dense, int32_t labels)

@@ -165,8 +165,8 @@ crank_status reader_declare(model_reader *r, const ops_layout *layout, crank_err
     } else {
         unsigned conditions = 0;
         const bind_table *table = arch->table(r, &conditions);
-        CRANK_TRY(bind_open(&r->bound, r->file, table, &r->dims, r->model->encoder.n_layers,
-                            conditions, error));
+        int n_layers = r->n_bound_layers > 0 ? r->n_bound_layers : r->model->encoder.n_layers;
+        CRANK_TRY(bind_open(&r->bound, r->file, table, &r->dims, n_layers, conditions, error));
     }
     store_open(&r->store, r->converted ? NULL : &r->bound, r->file, layout, r->file_layout);
     CRANK_TRY(arch->declare(r, error));

@@ -19,7 +19,11 @@ static size_t align_up(size_t bytes)
 void store_open(store *s, const bindings *source, const safetensors *file, const ops_layout *layout,
                 const ops_layout *file_layout)
 {
-    *s = (store){.source = source, .file = file, .layout = layout, .file_layout = file_layout};
+    *s = (store){.source = source,
+                 .file = file,
+                 .layout = layout,
+                 .file_layout = file_layout,
+                 .source_layer = -1};
 }
 
 void store_close(store *s)
@@ -60,6 +64,7 @@ static void place(store *s, store_item *item, size_t bytes)
 static const st_tensor *source_tensor(const store *s, int field, int layer)
 {
     if (s->source == NULL || field < 0) return NULL;
+    if (layer >= 0 && s->source_layer >= 0) layer = s->source_layer;
     return bind_get(s->source, field, layer < 0 ? 0 : layer);
 }
 

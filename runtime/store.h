@@ -52,6 +52,8 @@ typedef struct store {
     const safetensors *file;       /* folder or converted file */
     const ops_layout *layout;      /* wanted */
     const ops_layout *file_layout; /* of the converted file; NULL for folders */
+    int source_layer; /* >= 0: the bind table's layer for what is declared next, whatever its own
+                         (weights that layers share on disk) */
     store_item *items;
     int n_items, capacity;
     size_t bytes; /* of all items */

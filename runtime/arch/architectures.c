@@ -3,11 +3,15 @@
 
 #include "runtime/model.h"
 
-extern const architecture architecture_bert, architecture_electra, architecture_distilbert;
+/* clang-format off */
+#define ARCHITECTURES(X) \
+    X(bert) X(electra) X(distilbert) X(roberta) X(albert) X(mpnet) X(modernbert) X(deberta) X(gte)
+/* clang-format on */
 
-const architecture *const architectures[] = {
-    &architecture_bert,
-    &architecture_electra,
-    &architecture_distilbert,
-    NULL,
-};
+#define DECLARE(name) extern const architecture architecture_##name;
+ARCHITECTURES(DECLARE)
+#undef DECLARE
+
+#define ROW(name) &architecture_##name,
+const architecture *const architectures[] = {ARCHITECTURES(ROW) NULL};
+#undef ROW

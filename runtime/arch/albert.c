@@ -1,0 +1,111 @@
+/* ALBERT (Lan et al. 2020): narrow embeddings mapped up, then groups of BERT blocks whose weights
+ * all layers of a group share. The head is a pooler (tanh) and a classifier on the first token. */
+#include "memory.h"
+#include "runtime/arch/bert_like.h"
+
+static const bind_row rows[] = {
+    {WORD, "@embeddings.word_embeddings.weight", "V,E", 0, 0},
+    {POSITION, "@embeddings.position_embeddings.weight", "P,E", 0, 0},
+    {TYPE, "@embeddings.token_type_embeddings.weight", "T,E", 0, 0},
+    {EMBEDDING_G, "@embeddings.LayerNorm.weight", "E", 0, 0},
+    {EMBEDDING_B, "@embeddings.LayerNorm.bias", "E", 0, 0},
+    {PROJECT_W, "@encoder.embedding_hidden_mapping_in.weight", "D,E", 0, 0},
+    {PROJECT_B, "@encoder.embedding_hidden_mapping_in.bias", "D", 0, 0},
+    {Q_W, "@encoder.albert_layer_groups.%d.albert_layers.0.attention.query.weight", "D,D", 0, 0},
+    {Q_B, "@encoder.albert_layer_groups.%d.albert_layers.0.attention.query.bias", "D", 0, 0},
+    {K_W, "@encoder.albert_layer_groups.%d.albert_layers.0.attention.key.weight", "D,D", 0, 0},
+    {K_B, "@encoder.albert_layer_groups.%d.albert_layers.0.attention.key.bias", "D", 0, 0},
+    {V_W, "@encoder.albert_layer_groups.%d.albert_layers.0.attention.value.weight", "D,D", 0, 0},
+    {V_B, "@encoder.albert_layer_groups.%d.albert_layers.0.attention.value.bias", "D", 0, 0},
+    {O_W, "@encoder.albert_layer_groups.%d.albert_layers.0.attention.dense.weight", "D,D", 0, 0},
+    {O_B, "@encoder.albert_layer_groups.%d.albert_layers.0.attention.dense.bias", "D", 0, 0},
+    {ATTN_G, "@encoder.albert_layer_groups.%d.albert_layers.0.attention.LayerNorm.weight", "D", 0,
+     0},
+    {ATTN_B, "@encoder.albert_layer_groups.%d.albert_layers.0.attention.LayerNorm.bias", "D", 0, 0},
+    {FFN_IN_W, "@encoder.albert_layer_groups.%d.albert_layers.0.ffn.weight", "F,D", 0, 0},
+    {FFN_IN_B, "@encoder.albert_layer_groups.%d.albert_layers.0.ffn.bias", "F", 0, 0},
+    {FFN_OUT_W, "@encoder.albert_layer_groups.%d.albert_layers.0.ffn_output.weight", "D,F", 0, 0},
+    {FFN_OUT_B, "@encoder.albert_layer_groups.%d.albert_layers.0.ffn_output.bias", "D", 0, 0},
+    {FFN_G, "@encoder.albert_layer_groups.%d.albert_layers.0.full_layer_layer_norm.weight", "D", 0,
+     0},
+    {FFN_B, "@encoder.albert_layer_groups.%d.albert_layers.0.full_layer_layer_norm.bias", "D", 0,
+     0},
+    {DENSE_W, "@pooler.weight", "D,D", 0, WITH_HEAD},
+    {DENSE_B, "@pooler.bias", "D", 0, WITH_HEAD},
+    {OUT_W, "classifier.weight", "N,D", 0, WITH_HEAD},
+    {OUT_B, "classifier.bias", "N", 0, WITH_HEAD},
+};
+static const bind_table with_head = {rows, N_ROWS(rows), BERT_LIKE_FIELDS, "albert.|",
+                                     "predictions.*|sop_classifier.*"};
+static const bind_table without_head = {rows, N_ROWS(rows), BERT_LIKE_FIELDS, "albert.|",
+                                        "predictions.*|sop_classifier.*|*pooler.*|classifier.*"};
+
+static const bind_table *table(const model_reader *r, unsigned *conditions)
+{
+    *conditions = bert_like_conditions(r);
+    return *conditions & WITH_HEAD ? &with_head : &without_head;
+}
+
+/* Which group's weights each layer has: '%d' in the names above is the group. */
+typedef struct family {
+    int group[256];
+} family;
+
+static crank_status configure(model_reader *r, crank_error *error)
+{
+    CRANK_TRY(model_sizes(r, error));
+    crank_model *m = r->model;
+    const config *c = r->config;
+    family *f = m->family = mem_zero(1, sizeof *f);
+    CRANK_CHECK(f != NULL, OUT_OF_MEMORY, error, "no memory for a model");
+    int32_t embedding, groups, inner, n_layers = m->encoder.n_layers;
+    CRANK_TRY(config_int_or(c, "embedding_size", 1, 16384, 128, &embedding, error));
+    CRANK_TRY(config_int_or(c, "num_hidden_groups", 1, n_layers, 1, &groups, error));
+    CRANK_TRY(config_int_or(c, "inner_group_num", 1, 256, 1, &inner, error));
+    CRANK_CHECK(inner == 1, UNSUPPORTED, error, "%s: inner_group_num is %d, expected 1",
+                config_name(c), inner);
+    r->dims.size['E'] = embedding;
+    r->n_bound_layers = groups;
+    for (int l = 0; l < n_layers; l++) f->group[l] = l * groups / n_layers;
+    return model_activation(r->config, "hidden_act", "gelu_new", &r->model->encoder.activation,
+                            error);
+}
+
+static crank_status declare(model_reader *r, crank_error *error)
+{
+    float epsilon;
+    CRANK_TRY(bert_like_begin(r, 1e-12, &epsilon, error));
+    encoder *e = &r->model->encoder;
+    const family *f = r->model->family;
+    for (int l = 0; l < e->n_layers; l++) {
+        model_plain_attention(r, l);
+        bool last = l == e->n_layers - 1; /* may read the head's rows only: weights of its own */
+        if (l > 0 && f->group[l] == f->group[l - 1] && !last) continue;
+        r->store.source_layer = f->group[l];
+        bert_like_layer(r, l, epsilon);
+    }
+    r->store.source_layer = -1;
+    bert_like_head(r, OPS_TANH);
+    return CRANK_OK;
+}
+
+static void share(crank_model *m)
+{
+    const family *f = m->family;
+    for (int l = 1; l < m->encoder.n_layers - 1; l++) {
+        if (f->group[l] == f->group[l - 1]) m->encoder.layers[l] = m->encoder.layers[l - 1];
+    }
+}
+
+static void close_family(crank_model *m)
+{
+    mem_free(m->family);
+}
+
+static const char *const model_types[] = {"albert", NULL};
+const architecture architecture_albert = {.model_types = model_types,
+                                          .configure = configure,
+                                          .table = table,
+                                          .declare = declare,
+                                          .share = share,
+                                          .close = close_family};

@@ -1,0 +1,277 @@
+/* DeBERTa-v2 and -v3 (He et al. 2021): no absolute positions; every layer's scores add content to
+ * position and position to content terms over log-bucketed distances. Both projections of the
+ * relative embeddings depend on weights only and are made at load. The head is the context pooler
+ * (dense, gelu) and a classifier on the first token. */
+#include <jansson.h>
+#include <math.h>
+#include <string.h>
+
+#include "memory.h"
+#include "runtime/arch/bert_like.h"
+#include "runtime/positions.h"
+
+enum { RELATIVE = EXTRA, RELATIVE_G = EXTRA_2, RELATIVE_B = EXTRA_3 };
+enum { WITH_NORM = WITH_MORE };
+
+/* clang-format off */
+#define SELF "@encoder.layer.%d.attention.self."
+/* clang-format on */
+
+static const bind_row rows[] = {
+    {WORD, "@embeddings.word_embeddings.weight", "V,E", 0, 0},
+    {EMBEDDING_G, "@embeddings.LayerNorm.weight", "E", 0, 0},
+    {EMBEDDING_B, "@embeddings.LayerNorm.bias", "E", 0, 0},
+    {PROJECT_W, "@embeddings.embed_proj.weight", "D,E", 0, WITH_PROJECTION},
+    {RELATIVE, "@encoder.rel_embeddings.weight", "R,D", 0, 0},
+    {RELATIVE_G, "@encoder.LayerNorm.weight", "D", 0, WITH_NORM},
+    {RELATIVE_B, "@encoder.LayerNorm.bias", "D", 0, WITH_NORM},
+    {Q_W, SELF "query_proj.weight", "D,D", 0, 0},
+    {Q_B, SELF "query_proj.bias", "D", 0, 0},
+    {K_W, SELF "key_proj.weight", "D,D", 0, 0},
+    {K_B, SELF "key_proj.bias", "D", 0, 0},
+    {V_W, SELF "value_proj.weight", "D,D", 0, 0},
+    {V_B, SELF "value_proj.bias", "D", 0, 0},
+    {O_W, "@encoder.layer.%d.attention.output.dense.weight", "D,D", 0, 0},
+    {O_B, "@encoder.layer.%d.attention.output.dense.bias", "D", 0, 0},
+    {ATTN_G, "@encoder.layer.%d.attention.output.LayerNorm.weight", "D", 0, 0},
+    {ATTN_B, "@encoder.layer.%d.attention.output.LayerNorm.bias", "D", 0, 0},
+    {FFN_IN_W, "@encoder.layer.%d.intermediate.dense.weight", "F,D", 0, 0},
+    {FFN_IN_B, "@encoder.layer.%d.intermediate.dense.bias", "F", 0, 0},
+    {FFN_OUT_W, "@encoder.layer.%d.output.dense.weight", "D,F", 0, 0},
+    {FFN_OUT_B, "@encoder.layer.%d.output.dense.bias", "D", 0, 0},
+    {FFN_G, "@encoder.layer.%d.output.LayerNorm.weight", "D", 0, 0},
+    {FFN_B, "@encoder.layer.%d.output.LayerNorm.bias", "D", 0, 0},
+    {DENSE_W, "pooler.dense.weight", "D,D", 0, WITH_HEAD},
+    {DENSE_B, "pooler.dense.bias", "D", 0, WITH_HEAD},
+    {OUT_W, "classifier.weight", "N,D", 0, WITH_HEAD},
+    {OUT_B, "classifier.bias", "N", 0, WITH_HEAD},
+};
+static const bind_table with_head = {rows, N_ROWS(rows), BERT_LIKE_FIELDS, "deberta.|",
+                                     "lm_predictions.*|mask_predictions.*|cls.*"};
+static const bind_table without_head = {
+    rows, N_ROWS(rows), BERT_LIKE_FIELDS, "deberta.|",
+    "lm_predictions.*|mask_predictions.*|cls.*|pooler.*|classifier.*"};
+
+/* What is computed from the weights at load, one request per layer and side. */
+typedef struct projection {
+    const model_reader *reader;
+    int weight, bias, layer;
+} projection;
+
+typedef struct family {
+    int32_t buckets; /* position_buckets: half the rows of the relative table */
+    int32_t max_position;
+    bool norm, content_to_position, position_to_content;
+    ops_activation pooler;
+    float epsilon;
+    projection *projections; /* [2 * L] */
+    const int32_t *index;    /* [2*S - 1], shared */
+    int32_t span;
+} family;
+
+static const bind_table *table(const model_reader *r, unsigned *conditions)
+{
+    const family *f = r->model->family;
+    *conditions = bert_like_conditions(r);
+    if (f->norm) *conditions |= WITH_NORM;
+    return *conditions & WITH_HEAD ? &with_head : &without_head;
+}
+
+/* "p2c|c2p", or a list of the two since transformers 5. */
+static bool lists_term(const config *c, const char *term)
+{
+    const json_t *value = json_object_get(config_root(c), "pos_att_type");
+    if (json_is_string(value)) return strstr(json_string_value(value), term) != NULL;
+    for (size_t i = 0; i < json_array_size(value); i++) {
+        const char *item = json_string_value(json_array_get(value, i));
+        if (item != NULL && strcmp(item, term) == 0) return true;
+    }
+    return false;
+}
+
+static crank_status check_variant(const config *c, crank_error *error)
+{
+    int relative, shared, biased;
+    int32_t convolution;
+    CRANK_TRY(config_bool_or(c, "relative_attention", 0, &relative, error));
+    CRANK_TRY(config_bool_or(c, "share_att_key", 0, &shared, error));
+    CRANK_TRY(config_bool_or(c, "position_biased_input", 1, &biased, error));
+    CRANK_TRY(config_int_or(c, "conv_kernel_size", 0, 64, 0, &convolution, error));
+    CRANK_CHECK(relative && shared, UNSUPPORTED, error,
+                "%s: expected relative_attention and share_att_key (as in DeBERTa-v3)",
+                config_name(c));
+    CRANK_CHECK(!biased, UNSUPPORTED, error, "%s: position_biased_input is true, expected false",
+                config_name(c));
+    CRANK_CHECK(convolution == 0, UNSUPPORTED, error, "%s: conv_kernel_size is %d, expected 0",
+                config_name(c), convolution);
+    return CRANK_OK;
+}
+
+static crank_status configure(model_reader *r, crank_error *error)
+{
+    CRANK_TRY(model_sizes(r, error));
+    crank_model *m = r->model;
+    const config *c = r->config;
+    CRANK_TRY(check_variant(c, error));
+    family *f = m->family = mem_zero(1, sizeof *f);
+    CRANK_CHECK(f != NULL, OUT_OF_MEMORY, error, "no memory for a model");
+    int32_t embedding, positions = m->tokens.max_tokens;
+    const char *norm;
+    double epsilon;
+    CRANK_TRY(config_int_or(c, "embedding_size", 1, 16384, m->encoder.width, &embedding, error));
+    CRANK_TRY(config_int_or(c, "max_relative_positions", -1, 1 << 20, -1, &f->max_position, error));
+    if (f->max_position < 1) f->max_position = positions;
+    CRANK_TRY(config_int_or(c, "position_buckets", -1, 1 << 16, -1, &f->buckets, error));
+    CRANK_CHECK(f->buckets >= 4, UNSUPPORTED, error,
+                "%s: position_buckets is %d, expected at least 4 (as in DeBERTa-v3)",
+                config_name(c), f->buckets);
+    CRANK_TRY(config_string_or(c, "norm_rel_ebd", "none", &norm, error));
+    CRANK_TRY(config_number_or(c, "layer_norm_eps", 0, 1, 1e-7, &epsilon, error));
+    f->norm = strstr(norm, "layer_norm") != NULL;
+    f->epsilon = (float)epsilon;
+    f->content_to_position = lists_term(c, "c2p");
+    f->position_to_content = lists_term(c, "p2c");
+    f->span = positions;
+    CRANK_TRY(model_activation(c, "pooler_hidden_act", "gelu", &f->pooler, error));
+    r->dims.size['E'] = embedding;
+    r->dims.size['P'] = 0;
+    r->dims.size['R'] = 2 * (int64_t)f->buckets;
+    m->tokens.n_types = 0;
+    return model_activation(c, "hidden_act", "gelu", &m->encoder.activation, error);
+}
+
+/* ---- what is made at load ---------------------------------------------------------------------
+ */
+
+static void norm_row(float *row, int32_t width, const float *gamma, const float *beta, float eps)
+{
+    float mean = 0, variance = 0;
+    for (int32_t i = 0; i < width; i++) mean += row[i];
+    mean /= (float)width;
+    for (int32_t i = 0; i < width; i++) variance += (row[i] - mean) * (row[i] - mean);
+    float scale = 1.0f / sqrtf(variance / (float)width + eps);
+    for (int32_t i = 0; i < width; i++) row[i] = (row[i] - mean) * scale * gamma[i] + beta[i];
+}
+
+/* memory: R [n, D], W [D, D], then gamma, beta and bias of D each. */
+static crank_status project(const projection *p, float *out, float *memory, crank_error *error)
+{
+    const model_reader *r = p->reader;
+    const family *f = r->model->family;
+    int32_t n = 2 * f->buckets, width = r->model->encoder.width;
+    float *relative = memory, *weight = relative + (size_t)n * (size_t)width;
+    float *gamma = weight + (size_t)width * (size_t)width, *beta = gamma + width;
+    float *bias = beta + width;
+    CRANK_TRY(safetensors_read_f32(r->file, bind_get(&r->bound, RELATIVE, 0), relative, error));
+    CRANK_TRY(
+        safetensors_read_f32(r->file, bind_get(&r->bound, p->weight, p->layer), weight, error));
+    CRANK_TRY(safetensors_read_f32(r->file, bind_get(&r->bound, p->bias, p->layer), bias, error));
+    if (f->norm) {
+        CRANK_TRY(safetensors_read_f32(r->file, bind_get(&r->bound, RELATIVE_G, 0), gamma, error));
+        CRANK_TRY(safetensors_read_f32(r->file, bind_get(&r->bound, RELATIVE_B, 0), beta, error));
+        for (int32_t i = 0; i < n; i++) {
+            norm_row(relative + (size_t)i * (size_t)width, width, gamma, beta, f->epsilon);
+        }
+    }
+    /* out = R W^T + b, eight independent partial sums a row so that the compiler can use them. */
+    for (int32_t i = 0; i < n; i++) {
+        const float *x = relative + (size_t)i * (size_t)width;
+        for (int32_t j = 0; j < width; j++) {
+            const float *w = weight + (size_t)j * (size_t)width;
+            float sums[8] = {0}, rest = 0;
+            int32_t k = 0;
+            for (; k + 8 <= width; k += 8) {
+                for (int32_t lane = 0; lane < 8; lane++) sums[lane] += x[k + lane] * w[k + lane];
+            }
+            for (; k < width; k++) rest += x[k] * w[k];
+            for (int32_t lane = 0; lane < 8; lane++) rest += sums[lane];
+            out[(size_t)i * (size_t)width + (size_t)j] = rest + bias[j];
+        }
+    }
+    return CRANK_OK;
+}
+
+static crank_status compute_projection(void *argument, void *values, size_t n, crank_error *error)
+{
+    const projection *p = argument;
+    size_t width = (size_t)p->reader->model->encoder.width;
+    float *memory = mem_array(n + width * width + 3 * width, sizeof *memory);
+    CRANK_CHECK(memory != NULL, OUT_OF_MEMORY, error, "no memory for relative positions");
+    crank_status status = project(p, values, memory, error);
+    mem_free(memory);
+    return status;
+}
+
+static crank_status compute_index(void *argument, void *values, size_t n, crank_error *error)
+{
+    (void)error;
+    const family *f = argument;
+    int32_t *index = values;
+    for (size_t i = 0; i < n; i++) {
+        int32_t bucket =
+            positions_deberta_bucket((int32_t)i - (f->span - 1), f->buckets, f->max_position);
+        int32_t row = bucket + f->buckets;
+        index[i] = row < 0 ? 0 : row > 2 * f->buckets - 1 ? 2 * f->buckets - 1 : row;
+    }
+    return CRANK_OK;
+}
+
+static void declare_relative(model_reader *r, int l, bool present, bool key)
+{
+    family *f = r->model->family;
+    encoder *e = &r->model->encoder;
+    ops_relative *relative = &e->layers[l].attention.relative;
+    if (!present) return;
+    projection *p = &f->projections[2 * l + key];
+    *p = (projection){r, key ? K_W : Q_W, key ? K_B : Q_B, l};
+    store_computed_floats(&r->store, key ? &relative->key : &relative->query,
+                          key ? "relative.key" : "relative.query", l,
+                          2 * (size_t)f->buckets * (size_t)e->width, compute_projection, p);
+}
+
+static crank_status declare(model_reader *r, crank_error *error)
+{
+    encoder *e = &r->model->encoder;
+    family *f = r->model->family;
+    float epsilon;
+    CRANK_TRY(bert_like_begin(r, 1e-7, &epsilon, error));
+    f->projections = mem_zero(2 * (size_t)e->n_layers, sizeof *f->projections);
+    CRANK_CHECK(f->projections != NULL, OUT_OF_MEMORY, error, "no memory for a model");
+    store_computed_ints(&r->store, &f->index, "relative.index", -1, 2 * (size_t)f->span - 1,
+                        compute_index, f);
+    int terms = 1 + f->content_to_position + f->position_to_content;
+    for (int l = 0; l < e->n_layers; l++) {
+        model_plain_attention(r, l);
+        ops_attention *a = &e->layers[l].attention;
+        a->scale = 1.0f / sqrtf((float)(e->head_width * terms));
+        a->relative = (ops_relative){.n_buckets = 2 * f->buckets, .span = f->span};
+        declare_relative(r, l, f->content_to_position, true);
+        declare_relative(r, l, f->position_to_content, false);
+        bert_like_layer(r, l, epsilon);
+    }
+    bert_like_head(r, f->pooler);
+    return CRANK_OK;
+}
+
+static void share(crank_model *m)
+{
+    const family *f = m->family;
+    for (int l = 0; l < m->encoder.n_layers; l++) {
+        m->encoder.layers[l].attention.relative.index = f->index;
+    }
+}
+
+static void close_family(crank_model *m)
+{
+    family *f = m->family;
+    if (f != NULL) mem_free(f->projections);
+    mem_free(f);
+}
+
+static const char *const model_types[] = {"deberta-v2", NULL};
+const architecture architecture_deberta = {.model_types = model_types,
+                                           .configure = configure,
+                                           .table = table,
+                                           .declare = declare,
+                                           .share = share,
+                                           .close = close_family};

@@ -1,0 +1,118 @@
+/* GTE "new" (Zhang et al. 2024; gte-multilingual-reranker, snowflake-m-v2): post-norm layers with
+ * rotary attention and a gated FFN, no position table. The head is a pooler (dense, tanh) and a
+ * classifier on the first token. Tensor names are those of the published files. */
+#include <math.h>
+#include <string.h>
+
+#include "memory.h"
+#include "runtime/arch/bert_like.h"
+
+static const bind_row rows[] = {
+    {WORD, "@embeddings.word_embeddings.weight", "V,D", 0, 0},
+    {TYPE, "@embeddings.token_type_embeddings.weight", "T,D", 0, WITH_MORE},
+    {EMBEDDING_G, "@embeddings.LayerNorm.weight", "D", 0, 0},
+    {EMBEDDING_B, "@embeddings.LayerNorm.bias", "D", 0, 0},
+    {Q_W, "@encoder.layer.%d.attention.qkv_proj.weight", "3D,D", 0, 0},
+    {Q_B, "@encoder.layer.%d.attention.qkv_proj.bias", "3D", 0, 0},
+    {O_W, "@encoder.layer.%d.attention.o_proj.weight", "D,D", 0, 0},
+    {O_B, "@encoder.layer.%d.attention.o_proj.bias", "D", 0, 0},
+    {ATTN_G, "@encoder.layer.%d.attn_ln.weight", "D", 0, 0},
+    {ATTN_B, "@encoder.layer.%d.attn_ln.bias", "D", 0, 0},
+    {FFN_IN_W, "@encoder.layer.%d.mlp.up_gate_proj.weight", "2F,D", 0, 0},
+    {FFN_OUT_W, "@encoder.layer.%d.mlp.down_proj.weight", "D,F", 0, 0},
+    {FFN_OUT_B, "@encoder.layer.%d.mlp.down_proj.bias", "D", 0, 0},
+    {FFN_G, "@encoder.layer.%d.mlp_ln.weight", "D", 0, 0},
+    {FFN_B, "@encoder.layer.%d.mlp_ln.bias", "D", 0, 0},
+    {DENSE_W, "@pooler.dense.weight", "D,D", 0, WITH_HEAD},
+    {DENSE_B, "@pooler.dense.bias", "D", 0, WITH_HEAD},
+    {OUT_W, "classifier.weight", "N,D", 0, WITH_HEAD},
+    {OUT_B, "classifier.bias", "N", 0, WITH_HEAD},
+};
+static const bind_table with_head = {rows, N_ROWS(rows), BERT_LIKE_FIELDS, "new.|", "lm_head.*"};
+static const bind_table without_head = {rows, N_ROWS(rows), BERT_LIKE_FIELDS, "new.|",
+                                        "lm_head.*|*pooler.*|classifier.*"};
+
+typedef struct family {
+    rope_table rope;
+    double theta, divisor;
+} family;
+
+static const bind_table *table(const model_reader *r, unsigned *conditions)
+{
+    *conditions = bert_like_conditions(r);
+    if (r->model->tokens.n_types > 0) *conditions |= WITH_MORE;
+    return *conditions & WITH_HEAD ? &with_head : &without_head;
+}
+
+static crank_status configure(model_reader *r, crank_error *error)
+{
+    CRANK_TRY(model_sizes(r, error));
+    crank_model *m = r->model;
+    const config *c = r->config;
+    family *f = m->family = mem_zero(1, sizeof *f);
+    CRANK_CHECK(f != NULL, OUT_OF_MEMORY, error, "no memory for a model");
+    r->dims.size['P'] = 0; /* rotary: no table */
+    CRANK_CHECK(m->encoder.head_width % 2 == 0, MODEL, error,
+                "%s: rotary heads need an even width, found %d", config_name(c),
+                m->encoder.head_width);
+    CRANK_TRY(config_number_or(c, "rope_parameters.rope_theta|rope_theta", 1, 1e12, 160000,
+                               &f->theta, error));
+    /* Scaling as the published code applies it, whatever the length: theta grows by the factor, and
+     * every frequency shrinks by factor^(2/K). */
+    double factor;
+    const char *scaling;
+    CRANK_TRY(
+        config_string_or(c, "rope_scaling.type|rope_scaling.rope_type", "none", &scaling, error));
+    CRANK_TRY(config_number_or(c, "rope_scaling.factor", 1e-3, 1e6, 1, &factor, error));
+    bool ntk = strcmp(scaling, "ntk") == 0;
+    CRANK_CHECK(ntk || strcmp(scaling, "none") == 0 || strcmp(scaling, "default") == 0, UNSUPPORTED,
+                error, "%s: rope_scaling.type is \"%s\", expected ntk", config_name(c), scaling);
+    f->divisor = ntk ? pow(factor, 2.0 / (double)m->encoder.head_width) : 1;
+    if (ntk) f->theta *= factor;
+    return model_activation(c, "hidden_act", "gelu", &m->encoder.activation, error);
+}
+
+static crank_status declare(model_reader *r, crank_error *error)
+{
+    encoder *e = &r->model->encoder;
+    family *f = r->model->family;
+    float epsilon;
+    CRANK_TRY(bert_like_begin(r, 1e-12, &epsilon, error));
+    model_rope(r, &f->rope, "rope", f->theta, f->divisor);
+    /* clang-format off */
+    static const layer_fields fields = {
+        .q = Q_W, .q_bias = Q_B, .k = -1, .k_bias = -1, .v = -1, .v_bias = -1, .fused_qkv = true,
+        .out = O_W, .out_bias = O_B, .attn_gamma = ATTN_G, .attn_beta = ATTN_B,
+        .ffn_in = FFN_IN_W, .ffn_in_bias = -1, .gated = true, .gate_first = true, .gate = -1,
+        .ffn_out = FFN_OUT_W, .ffn_out_bias = FFN_OUT_B, .ffn_gamma = FFN_G, .ffn_beta = FFN_B};
+    /* clang-format on */
+    for (int l = 0; l < e->n_layers; l++) {
+        model_plain_attention(r, l);
+        e->layers[l].attention.rope.positions = r->model->tokens.max_tokens;
+        model_layer(r, l, &fields, OPS_NORM_LAYER, epsilon);
+    }
+    bert_like_head(r, OPS_TANH);
+    return CRANK_OK;
+}
+
+static void share(crank_model *m)
+{
+    const family *f = m->family;
+    for (int l = 0; l < m->encoder.n_layers; l++) {
+        m->encoder.layers[l].attention.rope.cos = f->rope.cosines;
+        m->encoder.layers[l].attention.rope.sin = f->rope.sines;
+    }
+}
+
+static void close_family(crank_model *m)
+{
+    mem_free(m->family);
+}
+
+static const char *const model_types[] = {"new", "gte", NULL};
+const architecture architecture_gte = {.model_types = model_types,
+                                       .configure = configure,
+                                       .table = table,
+                                       .declare = declare,
+                                       .share = share,
+                                       .close = close_family};

@@ -1,0 +1,206 @@
+/* ModernBERT (Warner et al. 2024), also Ettin and gte-reranker-modernbert: pre-norm layers with
+ * rotary attention, global every third layer and windowed between, a gated FFN, no biases. The head
+ * is dense (gelu), norm and classifier on the first token or on the mean of all. */
+#include <jansson.h>
+#include <string.h>
+
+#include "memory.h"
+#include "runtime/model.h"
+
+enum {
+    WORD,
+    EMBEDDING_G,
+    QKV_W,
+    O_W,
+    ATTN_G,
+    FFN_IN_W,
+    FFN_OUT_W,
+    FFN_G,
+    FINAL_G,
+    DENSE_W,
+    DENSE_B,
+    NORM_G,
+    CLASSIFIER_W,
+    CLASSIFIER_B,
+    N_FIELDS
+};
+enum { WITH_HEAD = 1 };
+
+static const bind_row rows[] = {
+    {WORD, "@embeddings.tok_embeddings.weight", "V,D", 0, 0},
+    {EMBEDDING_G, "@embeddings.norm.weight", "D", 0, 0},
+    {QKV_W, "@layers.%d.attn.Wqkv.weight", "3D,D", 0, 0},
+    {O_W, "@layers.%d.attn.Wo.weight", "D,D", 0, 0},
+    {ATTN_G, "@layers.%d.attn_norm.weight", "D", BIND_NOT_FIRST_LAYER, 0},
+    {FFN_IN_W, "@layers.%d.mlp.Wi.weight", "2F,D", 0, 0},
+    {FFN_OUT_W, "@layers.%d.mlp.Wo.weight", "D,F", 0, 0},
+    {FFN_G, "@layers.%d.mlp_norm.weight", "D", 0, 0},
+    {FINAL_G, "@final_norm.weight", "D", 0, 0},
+    {DENSE_W, "head.dense.weight", "D,D", 0, WITH_HEAD},
+    {DENSE_B, "head.dense.bias", "D", BIND_OPTIONAL, WITH_HEAD},
+    {NORM_G, "head.norm.weight", "D", 0, WITH_HEAD},
+    {CLASSIFIER_W, "classifier.weight", "N,D", 0, WITH_HEAD},
+    {CLASSIFIER_B, "classifier.bias", "N", 0, WITH_HEAD},
+};
+static const bind_table with_head = {rows, sizeof rows / sizeof rows[0], N_FIELDS, "model.|",
+                                     "decoder.*"};
+static const bind_table without_head = {rows, sizeof rows / sizeof rows[0], N_FIELDS, "model.|",
+                                        "decoder.*|head.*|classifier.*"};
+
+enum { GLOBAL, LOCAL, N_SPANS };
+
+typedef struct family {
+    bool local[256]; /* of each layer */
+    int32_t window;
+    double theta[N_SPANS];
+    rope_table rope[N_SPANS];
+} family;
+
+static const bind_table *table(const model_reader *r, unsigned *conditions)
+{
+    bool vectors = model_wants_vectors(r);
+    *conditions = vectors ? 0 : WITH_HEAD;
+    return vectors ? &without_head : &with_head;
+}
+
+/* transformers 5 lists layer_types; before, every n-th layer from 0 on was global. */
+static crank_status read_layer_types(model_reader *r, family *f, crank_error *error)
+{
+    int32_t every, n_layers = r->model->encoder.n_layers;
+    CRANK_TRY(config_int_or(r->config, "global_attn_every_n_layers", 1, 256, 3, &every, error));
+    const json_t *list = json_object_get(config_root(r->config), "layer_types");
+    CRANK_CHECK(list == NULL || json_is_null(list) || json_array_size(list) == (size_t)n_layers,
+                MODEL, error, "%s: layer_types: expected %d entries, found %zu",
+                config_name(r->config), n_layers, json_array_size(list));
+    for (int l = 0; l < n_layers; l++) {
+        f->local[l] = l % every != 0;
+        const char *type = json_string_value(json_array_get(list, (size_t)l));
+        if (json_array_size(list) == 0) continue;
+        f->local[l] = type != NULL && strcmp(type, "sliding_attention") == 0;
+        CRANK_CHECK(f->local[l] || (type != NULL && strcmp(type, "full_attention") == 0),
+                    UNSUPPORTED, error,
+                    "%s: layer_types[%d] is \"%s\", expected full_attention or sliding_attention",
+                    config_name(r->config), l, type != NULL ? type : "no string");
+    }
+    return CRANK_OK;
+}
+
+static crank_status configure(model_reader *r, crank_error *error)
+{
+    CRANK_TRY(model_sizes(r, error));
+    crank_model *m = r->model;
+    encoder *e = &m->encoder;
+    const config *c = r->config;
+    family *f = m->family = mem_zero(1, sizeof *f);
+    CRANK_CHECK(f != NULL, OUT_OF_MEMORY, error, "no memory for a model");
+    CRANK_CHECK(e->head_width % 2 == 0, MODEL, error,
+                "%s: rotary heads need an even width, found %d", config_name(c), e->head_width);
+    CRANK_TRY(model_activation(c, "hidden_activation|hidden_act", "gelu", &e->activation, error));
+    CRANK_TRY(read_layer_types(r, f, error));
+    int32_t local;
+    CRANK_TRY(config_int_or(c, "local_attention", 2, 1 << 20, 128, &local, error));
+    f->window = local / 2;
+    CRANK_TRY(config_number_or(c, "rope_parameters.full_attention.rope_theta|global_rope_theta", 1,
+                               1e12, 160000, &f->theta[GLOBAL], error));
+    CRANK_TRY(config_number_or(c, "rope_parameters.sliding_attention.rope_theta|local_rope_theta",
+                               1, 1e12, f->theta[GLOBAL], &f->theta[LOCAL], error));
+    static const char *const no_biases[] = {"attention_bias", "mlp_bias", "norm_bias"};
+    for (size_t i = 0; i < sizeof no_biases / sizeof no_biases[0]; i++) {
+        int has_bias;
+        CRANK_TRY(config_bool_or(c, no_biases[i], 0, &has_bias, error));
+        CRANK_CHECK(!has_bias, UNSUPPORTED, error, "%s: %s is true, expected false", config_name(c),
+                    no_biases[i]);
+    }
+    e->pre_norm = true;
+    e->trace_projection = true;
+    m->tokens.n_types = 0;
+    return CRANK_OK;
+}
+
+static crank_status declare(model_reader *r, crank_error *error)
+{
+    crank_model *m = r->model;
+    encoder *e = &m->encoder;
+    family *f = m->family;
+    double epsilon;
+    const char *pooling;
+    CRANK_TRY(config_number_or(r->config, "norm_eps|layer_norm_eps", 0, 1, 1e-5, &epsilon, error));
+    CRANK_TRY(config_string_or(r->config, "classifier_pooling", "cls", &pooling, error));
+    CRANK_CHECK(strcmp(pooling, "cls") == 0 || strcmp(pooling, "mean") == 0, UNSUPPORTED, error,
+                "%s: classifier_pooling is \"%s\", expected cls or mean", config_name(r->config),
+                pooling);
+    bool vectors = model_wants_vectors(r);
+    if (vectors) {
+        CRANK_TRY(model_vector_readout(r, error));
+    } else {
+        m->readout.pool = strcmp(pooling, "mean") == 0 ? OPS_POOL_MEAN : OPS_POOL_FIRST;
+    }
+    e->first_row_only = m->readout.pool == OPS_POOL_FIRST;
+    float eps = (float)epsilon;
+    static const embedding_fields embedding = {WORD, -1, -1, EMBEDDING_G, -1};
+    model_embeddings(r, &embedding, e->width, OPS_NORM_LAYER, eps);
+    model_rope(r, &f->rope[GLOBAL], "rope.global", f->theta[GLOBAL], 1);
+    model_rope(r, &f->rope[LOCAL], "rope.local", f->theta[LOCAL], 1);
+    layer_fields layer = {.q = QKV_W,
+                          .q_bias = -1,
+                          .k = -1,
+                          .k_bias = -1,
+                          .v = -1,
+                          .v_bias = -1,
+                          .fused_qkv = true,
+                          .out = O_W,
+                          .out_bias = -1,
+                          .attn_beta = -1,
+                          .ffn_in = FFN_IN_W,
+                          .ffn_in_bias = -1,
+                          .gated = true,
+                          .gate = -1,
+                          .ffn_out = FFN_OUT_W,
+                          .ffn_out_bias = -1,
+                          .ffn_gamma = FFN_G,
+                          .ffn_beta = -1};
+    for (int l = 0; l < e->n_layers; l++) {
+        model_plain_attention(r, l);
+        e->layers[l].attention.window = f->local[l] ? f->window : 0;
+        e->layers[l].attention.rope.positions = m->tokens.max_tokens;
+        layer.attn_gamma = l == 0 ? -1 : ATTN_G; /* the embedding norm stands in for it */
+        model_layer(r, l, &layer, OPS_NORM_LAYER, eps);
+    }
+    model_norm(r, &e->final_norm, OPS_NORM_LAYER, "final_norm", -1, FINAL_G, -1, e->width, eps);
+    if (vectors) return CRANK_OK;
+    head_fields head = {.dense = DENSE_W,
+                        .dense_bias = DENSE_B,
+                        .norm = NORM_G,
+                        .norm_bias = -1,
+                        .out = CLASSIFIER_W,
+                        .out_bias = CLASSIFIER_B,
+                        .norm_epsilon = eps};
+    CRANK_TRY(
+        model_activation(r->config, "classifier_activation", "gelu", &head.activation, error));
+    model_head(r, &head, e->width, (int32_t)r->dims.size['N']);
+    return CRANK_OK;
+}
+
+static void share(crank_model *m)
+{
+    const family *f = m->family;
+    for (int l = 0; l < m->encoder.n_layers; l++) {
+        ops_rope *rope = &m->encoder.layers[l].attention.rope;
+        const rope_table *shared = &f->rope[f->local[l] ? LOCAL : GLOBAL];
+        rope->cos = shared->cosines;
+        rope->sin = shared->sines;
+    }
+}
+
+static void close_family(crank_model *m)
+{
+    mem_free(m->family);
+}
+
+static const char *const model_types[] = {"modernbert", NULL};
+const architecture architecture_modernbert = {.model_types = model_types,
+                                              .configure = configure,
+                                              .table = table,
+                                              .declare = declare,
+                                              .share = share,
+                                              .close = close_family};
