@@ -308,3 +308,107 @@ Test(tokenizer_golden, wordpiece_texts_of_a_megabyte)
     cr_assert(b.different == 0 && b.rows == 14, "%zu of %zu rows differ", b.different, b.rows);
     bench_close(&b);
 }
+
+/* ---- steps.jsonl: many small pipelines
+ * ------------------------------------------------------------- */
+
+typedef struct steps {
+    json_t *vocab; /* spelling -> id */
+    size_t cases, different, unsupported;
+} steps;
+
+static void steps_case(steps *s, bench *b, const json_t *c, size_t number, const char *what)
+{
+    crank_error error = {0};
+    size_t bytes, bytes2;
+    const json_t *want = json_object_get(c, "ids"), *types = json_object_get(c, "type_ids");
+    bool pair = types != NULL, same = true;
+    char *text = test_row_text(c, pair ? "query" : "text", &bytes);
+    for (int path = 0; path < 2 && same; path++) {
+        b->ids.n = b->ids2.n = b->offsets.n = 0;
+        crank_status status = path == 0
+                                  ? tok_encode(b->tok, b->scratch, text, bytes, TOK_DEFAULT,
+                                               SIZE_MAX, &b->ids, &error)
+                                  : tok_encode_offsets(b->tok, b->scratch, text, bytes, TOK_DEFAULT,
+                                                       &b->ids, &b->offsets, &error);
+        cr_assert(status == CRANK_OK, "%s", error.message);
+        if (!pair) same = same_ids(b, want, &b->ids);
+    }
+    if (pair) {
+        char *doc = test_row_text(c, "doc", &bytes2);
+        cr_assert(tok_encode(b->tok, b->scratch, doc, bytes2, TOK_DEFAULT, SIZE_MAX, &b->ids2,
+                             &error) == CRANK_OK);
+        int32_t ids[256], type[256];
+        static const int32_t none;
+        size_t n = tok_pair_fill(b->tok, b->ids.ids, b->ids.n, b->ids2.n > 0 ? b->ids2.ids : &none,
+                                 b->ids2.n, ids, type);
+        same = n == json_array_size(want);
+        for (size_t i = 0; same && i < n; i++)
+            same = json_integer_value(json_array_get(want, i)) == ids[i] &&
+                   json_integer_value(json_array_get(types, i)) == type[i];
+        free(doc);
+    }
+    s->cases++;
+    if (!same && s->different++ < 12) {
+        char *shown = json_dumps(c, JSON_COMPACT);
+        fprintf(stderr, "tokenizer %zu %s: %s\n  got", number, what, shown);
+        for (size_t i = 0; i < b->ids.n; i++) fprintf(stderr, " %d", b->ids.ids[i]);
+        fprintf(stderr, "\n");
+        free(shown);
+    }
+    free(text);
+}
+
+static void steps_row(const json_t *row, size_t number, void *context)
+{
+    steps *s = context;
+    json_t *list = json_object_get(row, "vocab");
+    if (list != NULL) {
+        s->vocab = json_object();
+        for (size_t i = 0; i < json_array_size(list); i++)
+            json_object_set_new(s->vocab, json_string_value(json_array_get(list, i)),
+                                json_integer((json_int_t)i));
+        return;
+    }
+    json_t *root = json_object();
+    static const char *const parts[] = {"normalizer", "pre_tokenizer", "added_tokens",
+                                        "post_processor"};
+    for (size_t i = 0; i < 4; i++) json_object_set(root, parts[i], json_object_get(row, parts[i]));
+    json_object_set_new(root, "model",
+                        json_pack("{s:s, s:s, s:i, s:O}", "type", "WordPiece", "unk_token", "[UNK]",
+                                  "max_input_chars_per_word", 1000, "vocab", s->vocab));
+    char *text = json_dumps(root, JSON_COMPACT), path[4096], *folder = test_make_folder();
+    snprintf(path, sizeof path, "%s/tokenizer.json", folder);
+    test_write_file(path, text, strlen(text));
+    free(text);
+    json_object_del(root, "model");
+    json_object_del(root, "added_tokens");
+    char *what = json_dumps(root, JSON_COMPACT);
+    json_decref(root);
+    bench b = {0};
+    crank_error error = {0};
+    crank_status status = tokenizer_open(&b.tok, folder, &error);
+    if (status == CRANK_UNSUPPORTED) {
+        s->unsupported++;
+        fprintf(stderr, "tokenizer %zu: %s\n", number, error.message);
+    } else {
+        cr_assert(status == CRANK_OK, "tokenizer %zu: %s", number, error.message);
+        cr_assert(tok_scratch_open(&b.scratch, &error) == CRANK_OK);
+        const json_t *cases = json_object_get(row, "cases");
+        for (size_t i = 0; i < json_array_size(cases); i++)
+            steps_case(s, &b, json_array_get(cases, i), number, what);
+    }
+    bench_close(&b);
+    test_remove_folder(folder);
+    free(what);
+}
+
+Test(tokenizer_golden, pipelines_of_every_step)
+{
+    steps s = {0};
+    test_each_row("steps.jsonl.gz", steps_row, &s);
+    cr_expect(s.unsupported == 0, "%zu tokenizers are unsupported", s.unsupported);
+    cr_assert(s.different == 0, "%zu of %zu cases differ", s.different, s.cases);
+    cr_assert(s.cases >= 5000);
+    json_decref(s.vocab);
+}

@@ -145,13 +145,13 @@ static unsigned flags_after(const uint8_t *text, size_t bytes, size_t at, size_t
     return uni_flags(c);
 }
 
-bool added_find(const added_set *set, const uint8_t *text, size_t bytes, size_t from, size_t taken,
-                bool specials_as_text, added_match *out)
+bool added_find(const added_set *set, const uint8_t *text, size_t bytes, size_t from, size_t until,
+                size_t taken, bool specials_as_text, added_match *out)
 {
     if (set->n == 0) return false;
-    for (size_t i = from; i < bytes; i++) {
+    for (size_t i = from; i < until; i++) {
         if (set->only_byte >= 0) {
-            const uint8_t *hit = memchr(text + i, set->only_byte, bytes - i);
+            const uint8_t *hit = memchr(text + i, set->only_byte, until - i);
             if (hit == NULL) return false;
             i = (size_t)(hit - text);
         } else if (!set->can_begin[text[i]]) {

@@ -45,11 +45,11 @@ typedef struct added_match {
     int32_t id;
 } added_match;
 
-/* The next match at or after `from`; taken: bytes before it belong to the match before, lstrip
- * must not reach into them. specials_as_text: special tokens are passed over. Work: linear, times
- * the length of the longest token at most. */
-bool added_find(const added_set *set, const uint8_t *text, size_t bytes, size_t from, size_t taken,
-                bool specials_as_text, added_match *out);
+/* The next match that begins at or after `from` and before `until`. taken: bytes before it belong
+ * to the match before, lstrip must not reach into them. specials_as_text: special tokens are passed
+ * over. Work: linear, times the length of the longest token at most. */
+bool added_find(const added_set *set, const uint8_t *text, size_t bytes, size_t from, size_t until,
+                size_t taken, bool specials_as_text, added_match *out);
 
 /* One token while compiling. */
 typedef struct added_source {

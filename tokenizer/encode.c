@@ -1,22 +1,9 @@
 /* The general path of one text: cut at raw added tokens, normalise each piece, cut at normalised
  * added tokens, pre-tokenise, encode each word. Any tokenizer runs on it; bert_fast.c takes over
  * for the BERT pipeline when nobody asks for offsets. */
+#include "tokenizer/encode.h"
+
 #include <string.h>
-
-#include "tokenizer/inside.h"
-#include "tokenizer/scratch.h"
-
-/* What does not change while one text is encoded. */
-typedef struct encoding {
-    const tokenizer *tok;
-    tok_scratch *scratch;
-    const uint8_t *text;
-    size_t bytes;
-    unsigned flags;
-    size_t max_ids;
-    tok_ids *out, *offsets; /* offsets may be NULL */
-    crank_error *error;
-} encoding;
 
 /* Texts may grow on their way, but not without bound: NFKC's worst is 11 times. */
 static size_t growth_limit(size_t bytes)
@@ -98,10 +85,11 @@ static crank_status encode_word(encoding *e, const tok_text *text, const tok_wor
 }
 
 /* One normalised piece without added tokens: pre-tokenise and encode. */
-static crank_status encode_words(encoding *e, const tok_text *text, size_t start, size_t end,
-                                 bool at_start)
+static crank_status encode_words(encoding *e, const tok_text *text, size_t start, size_t end)
 {
     if (start == end) return CRANK_OK;
+    /* Where the first character stood before it was normalised: a stripped space counts. */
+    bool at_start = text->want_spans && text->spans[start].start == 0;
     const tokenizer *tok = e->tok;
     tok_words *words = &e->scratch->words[0], *spare = &e->scratch->words[1];
     tok_words_begin(words, text->want_spans, text->limit);
@@ -120,11 +108,12 @@ static crank_status encode_words(encoding *e, const tok_text *text, size_t start
     return CRANK_OK;
 }
 
-static crank_status encode_piece(encoding *e, size_t start, size_t end)
+crank_status encode_piece(encoding *e, size_t start, size_t end)
 {
     const tokenizer *tok = e->tok;
     tok_text *text = &e->scratch->text[0], *spare = &e->scratch->text[1];
-    tok_text_begin(text, e->offsets != NULL, growth_limit(end - start));
+    bool want_spans = e->offsets != NULL || (tok->asks_start && start == 0);
+    tok_text_begin(text, want_spans, growth_limit(end - start));
     push_valid(text, e->text, start, end);
     normalizers_run(tok->normalizers, tok->n_normalizers, &text, &spare);
     CRANK_TRY(text_status(text, e->error));
@@ -132,17 +121,29 @@ static crank_status encode_piece(encoding *e, size_t start, size_t end)
     size_t at = 0, from = 0;
     added_match match;
     while (e->out->n <= e->max_ids &&
-           added_find(&tok->added.normalized, text->bytes, text->n, from, at,
+           added_find(&tok->added.normalized, text->bytes, text->n, from, text->n, at,
                       (e->flags & TOK_SPECIALS_AS_TEXT) != 0, &match)) {
-        if (match.start > at)
-            CRANK_TRY(encode_words(e, text, at, match.start, start == 0 && at == 0));
+        if (match.start > at) CRANK_TRY(encode_words(e, text, at, match.start));
         tok_span span = tok_text_span(text, match.start, match.end);
         CRANK_TRY(push_token(e, match.id, span.start, span.end));
         at = match.end;
         from = match.from;
     }
     if (e->out->n > e->max_ids) return CRANK_OK;
-    return encode_words(e, text, at, text->n, start == 0 && at == 0);
+    return encode_words(e, text, at, text->n);
+}
+
+/* Where a long text may be cut for the BERT path: behind the last ASCII space of the window, else
+ * behind the first one after it. */
+static size_t window_end(const encoding *e, size_t at)
+{
+    enum { WINDOW = 1 << 14 };
+    if (e->bytes - at <= WINDOW) return e->bytes;
+    for (size_t i = at + WINDOW; i > at; i--)
+        if (e->text[i - 1] == ' ' || e->text[i - 1] == '\n') return i;
+    for (size_t i = at + WINDOW; i < e->bytes; i++)
+        if (e->text[i] == ' ' || e->text[i] == '\n') return i + 1;
+    return e->bytes;
 }
 
 static crank_status encode(encoding *e)
@@ -150,17 +151,28 @@ static crank_status encode(encoding *e)
     const tokenizer *tok = e->tok;
     CRANK_CHECK(e->bytes <= (size_t)1 << 30, LIMIT, e->error, "a text of %zu bytes, limit 2^30",
                 e->bytes);
+    bool fast = tok->bert != NULL && e->offsets == NULL;
+    bool specials_as_text = (e->flags & TOK_SPECIALS_AS_TEXT) != 0;
     size_t at = 0, from = 0;
-    added_match match;
-    while (e->out->n <= e->max_ids && added_find(&tok->added.raw, e->text, e->bytes, from, at,
-                                                 (e->flags & TOK_SPECIALS_AS_TEXT) != 0, &match)) {
-        if (match.start > at) CRANK_TRY(encode_piece(e, at, match.start));
+    while (at < e->bytes && e->out->n <= e->max_ids) {
+        /* The search for added tokens looks no further ahead than the text will be encoded, so that
+         * a long text stops early in every respect. */
+        size_t end = fast ? window_end(e, at) : e->bytes;
+        added_match match;
+        bool found =
+            added_find(&tok->added.raw, e->text, e->bytes, from, end, at, specials_as_text, &match);
+        if (found) end = match.start;
+        if (end > at) CRANK_TRY(fast ? encode_piece_bert(e, at, end) : encode_piece(e, at, end));
+        if (!found) {
+            at = from = end;
+            continue;
+        }
+        if (e->out->n > e->max_ids) break;
         CRANK_TRY(push_token(e, match.id, match.start, match.end));
         at = match.end;
-        from = match.from;
+        from = match.from; /* white space that rstrip took may hold a token all the same */
     }
-    if (e->out->n > e->max_ids || at == e->bytes) return CRANK_OK;
-    return encode_piece(e, at, e->bytes);
+    return CRANK_OK;
 }
 
 crank_status tok_encode(const tokenizer *tok, tok_scratch *scratch, const char *text, size_t bytes,

@@ -49,6 +49,8 @@ struct tokenizer {
     int n_normalizers, n_pretokenizers;
     added_tokens added;
     tok_template around;
+    bool asks_start;        /* a step depends on where in the original text a word begins */
+    struct bert_fast *bert; /* the fused path, NULL when the pipeline is another one */
 };
 
 /* Runs the steps over *text (one of two), the other being *spare; they change places as needed and

@@ -269,6 +269,13 @@ static crank_status check_metaspace(tok_section payload, crank_error *error)
     return CRANK_OK;
 }
 
+bool tok_metaspace_asks_start(tok_section payload)
+{
+    metaspace m;
+    memcpy(&m, payload.at, sizeof m);
+    return m.scheme == PREPEND_FIRST;
+}
+
 static void apply_metaspace(tok_section payload, const tok_words *in, tok_words *out)
 {
     metaspace m;

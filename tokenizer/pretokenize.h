@@ -8,6 +8,9 @@ extern const tok_pretokenizer tok_pretokenizer_bert, tok_pretokenizer_whitespace
     tok_pretokenizer_whitespace, tok_pretokenizer_punctuation, tok_pretokenizer_metaspace,
     tok_pretokenizer_char_delimiter;
 
+/* Does this Metaspace step ask whether a word begins the text (prepend_scheme "first")? */
+bool tok_metaspace_asks_start(tok_section payload);
+
 /* What becomes of the parts of a word that a pattern matches. */
 typedef enum tok_behavior {
     TOK_REMOVED = 0,

@@ -4,7 +4,10 @@
 #include <string.h>
 
 #include "memory.h"
+#include "tokenizer/bert_fast.h"
 #include "tokenizer/inside.h"
+#include "tokenizer/normalize.h"
+#include "tokenizer/pretokenize.h"
 
 /* Walks the list of a section: calls back with each step's kind and payload. */
 static crank_status next_in_list(tok_section s, size_t *at, uint32_t *kind, tok_section *payload,
@@ -113,6 +116,9 @@ static crank_status check_all(tokenizer *tok, const void *image, size_t bytes, c
                                 &tok->n_normalizers, error));
     CRANK_TRY(pretokenizers_check(tok->image.section[TOK_SECTION_PRETOKENIZER], tok->pretokenizers,
                                   &tok->n_pretokenizers, error));
+    for (int i = 0; i < tok->n_pretokenizers; i++)
+        if (tok->pretokenizers[i].row == &tok_pretokenizer_metaspace)
+            tok->asks_start |= tok_metaspace_asks_start(tok->pretokenizers[i].payload);
     CRANK_TRY(added_check(&tok->image, n, &tok->added, error));
     CRANK_TRY(template_check(&tok->image, n, &tok->around, error));
     CRANK_TRY(tok->model->check(&tok->image, error));
@@ -133,6 +139,21 @@ static crank_status check_all(tokenizer *tok, const void *image, size_t bytes, c
     return CRANK_OK;
 }
 
+/* The BERT pipeline, and nothing else, runs fused. */
+static crank_status open_bert(tokenizer *tok, crank_error *error)
+{
+    if (tok->n_normalizers != 1 || tok->normalizers[0].row != &tok_normalizer_bert ||
+        tok->n_pretokenizers != 1 || tok->pretokenizers[0].row != &tok_pretokenizer_bert ||
+        tok->model != &tok_model_wordpiece || tok->added.normalized.n != 0)
+        return CRANK_OK;
+    uint32_t flags;
+    memcpy(&flags, tok->normalizers[0].payload.at, sizeof flags);
+    tok->bert = mem_alloc(sizeof *tok->bert);
+    CRANK_CHECK(tok->bert != NULL, OUT_OF_MEMORY, error, "tokenizer: out of memory");
+    bert_fast_open(tok->bert, &tok->image, flags);
+    return CRANK_OK;
+}
+
 crank_status tokenizer_from_image(tokenizer **out, const void *image, size_t bytes,
                                   crank_error *error)
 {
@@ -140,6 +161,7 @@ crank_status tokenizer_from_image(tokenizer **out, const void *image, size_t byt
     tokenizer *tok = mem_zero(1, sizeof *tok);
     CRANK_CHECK(tok != NULL, OUT_OF_MEMORY, error, "tokenizer: out of memory");
     crank_status status = check_all(tok, image, bytes, error);
+    if (status == CRANK_OK) status = open_bert(tok, error);
     if (status != CRANK_OK) {
         mem_free(tok);
         return status;
@@ -158,6 +180,7 @@ void tokenizer_close(tokenizer *tok)
 {
     if (tok == NULL) return;
     mem_free_aligned(tok->owned);
+    mem_free(tok->bert);
     mem_free(tok);
 }
 

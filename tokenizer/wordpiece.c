@@ -11,10 +11,9 @@ enum { MAX_RUN = 512, MAX_SEEDS = 16, MAX_CHARS = 10000 };
 
 static wordpiece view(const uint8_t *at, const wordpiece_header *h)
 {
-    wordpiece wp = {.seed = (uint64_t)h->seed << 32 | h->seed,
-                    .slot_shift = 64 - h->slot_bits,
+    wordpiece wp = {.seed = {wordpiece_seed(h->seed, 0), wordpiece_seed(h->seed, 1)},
                     .slot_mask = h->n_slots - 1,
-                    .mask_shift = 64 - h->mask_bits,
+                    .n_masks = h->n_masks,
                     .longest = h->longest,
                     .max_chars = h->max_chars,
                     .unk_id = (int32_t)h->unk_id};
@@ -43,7 +42,7 @@ size_t wordpiece_longest(const wordpiece *wp, const uint8_t *word, size_t bytes,
     uint64_t eight = wordpiece_load(word);
     if (bytes >= 3) {
         uint32_t lengths =
-            wp->mask[wordpiece_mask_index(eight, continuation, wp->seed, wp->mask_shift)];
+            wp->mask[wordpiece_mask_index(eight, wp->seed[continuation], wp->n_masks)];
         if (bytes < 32) {
             lengths &= (1u << bytes) - 1;
         } else if (lengths >> 31 != 0) {
@@ -129,10 +128,9 @@ static bool put_piece(builder *t, const char *text, size_t bytes, uint32_t id,
     uint8_t padded[TOK_MAX_TOKEN_BYTES + WORDPIECE_PADDING];
     memcpy(padded, text, bytes);
     memset(padded + bytes, 0, WORDPIECE_PADDING);
-    uint64_t seed = (uint64_t)t->h.seed << 32 | t->h.seed;
+    uint64_t seed = wordpiece_seed(t->h.seed, continuation);
     uint64_t first = wordpiece_low(wordpiece_load(padded), bytes);
-    uint64_t h = wordpiece_hash(padded, bytes, first, continuation, seed);
-    uint32_t i = (uint32_t)(h >> (64 - t->h.slot_bits));
+    uint32_t i = (uint32_t)wordpiece_hash(padded, bytes, first, seed) & (t->h.n_slots - 1);
     for (int run = 0; t->slots[i].bytes != 0; run++) {
         if (run == MAX_RUN) return false;
         i = (i + 1) & (t->h.n_slots - 1);
@@ -146,7 +144,7 @@ static bool put_piece(builder *t, const char *text, size_t bytes, uint32_t id,
     if (bytes <= 2)
         t->short_mask[continuation * 256 + padded[0]] |= (uint8_t)(1u << (bytes - 1));
     else
-        t->masks[wordpiece_mask_index(first, continuation, seed, 64 - t->h.mask_bits)] |=
+        t->masks[wordpiece_mask_index(first, seed, t->h.n_masks)] |=
             1u << (bytes < 32 ? bytes - 1 : 31);
     if (bytes > t->h.longest) t->h.longest = (uint32_t)bytes;
     return true;
@@ -177,11 +175,10 @@ static crank_status build(builder *t, const vocab_builder *v, const char *prefix
         tail += 2 * bytes;
     }
     CRANK_CHECK(tail <= UINT32_MAX, LIMIT, error, "model.vocab: more than 4 GiB of text");
-    t->h.slot_bits = 4;
-    while (((size_t)1 << t->h.slot_bits) < pieces) t->h.slot_bits++;
-    t->h.mask_bits = t->h.slot_bits > 10 ? t->h.slot_bits - 4 : 6;
-    t->h.n_slots = 1u << t->h.slot_bits;
-    t->h.n_masks = 1u << t->h.mask_bits;
+    unsigned bits = 4;
+    while (((size_t)1 << bits) < pieces) bits++;
+    t->h.n_slots = 1u << bits;
+    t->h.n_masks = bits > 10 ? t->h.n_slots >> 4 : 64;
     t->slots = mem_array(t->h.n_slots, sizeof *t->slots);
     t->tail_at = mem_array(t->h.n_slots, sizeof *t->tail_at);
     t->masks = mem_array(t->h.n_masks, sizeof *t->masks);
@@ -268,8 +265,8 @@ static crank_status check(const tok_image *image, crank_error *error)
     wordpiece_header h;
     CRANK_CHECK(s.bytes >= sizeof h, FORMAT, error, "tokenizer image: wordpiece cut short");
     memcpy(&h, s.at, sizeof h);
-    CRANK_CHECK(h.slot_bits >= 4 && h.slot_bits <= 26 && h.n_slots == 1u << h.slot_bits &&
-                    h.mask_bits >= 1 && h.mask_bits <= 26 && h.n_masks == 1u << h.mask_bits &&
+    CRANK_CHECK(h.n_slots >= 16 && h.n_slots <= 1u << 26 && (h.n_slots & (h.n_slots - 1)) == 0 &&
+                    h.n_masks >= 1 && h.n_masks <= 1u << 26 && (h.n_masks & (h.n_masks - 1)) == 0 &&
                     h.max_chars <= MAX_CHARS && h.zero == 0 && h.longest <= TOK_MAX_TOKEN_BYTES,
                 FORMAT, error, "tokenizer image: wordpiece header is damaged");
     uint64_t want = sizeof h + (uint64_t)h.n_slots * (sizeof(wordpiece_slot) + 4) +

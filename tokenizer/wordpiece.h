@@ -28,9 +28,8 @@ typedef struct wordpiece_slot {
 
 typedef struct wordpiece_header {
     uint32_t unk_id, max_chars;
-    uint32_t n_slots, slot_bits;
-    uint32_t n_masks, mask_bits;
-    uint32_t longest; /* piece, bytes */
+    uint32_t n_slots, n_masks; /* powers of two */
+    uint32_t longest;          /* piece, bytes */
     uint32_t seed;
     uint32_t tail_bytes, zero;
 } wordpiece_header;
@@ -42,8 +41,8 @@ typedef struct wordpiece {
     const uint32_t *mask;    /* [n_masks] bit L-1: a piece of L >= 3 bytes; bit 31: of 32 or more */
     const uint8_t *short_mask; /* [2][256] bit L-1: a piece of L <= 2 bytes with this first byte */
     const uint8_t *tail;
-    uint64_t seed;
-    uint32_t slot_shift, slot_mask, mask_shift;
+    uint64_t seed[2]; /* of first pieces, of continuations */
+    uint32_t slot_mask, n_masks;
     uint32_t longest, max_chars;
     int32_t unk_id;
 } wordpiece;
@@ -57,43 +56,55 @@ static inline uint64_t wordpiece_load(const uint8_t *at)
     return word;
 }
 
+/* Two unrelated 64-bit seeds from the section's one. */
+static inline uint64_t wordpiece_seed(uint32_t seed, unsigned continuation)
+{
+    return ((uint64_t)seed * 2 + continuation + 1) * 0xD6E8FEB86659FD93u;
+}
+
 /* The low `bytes` bytes (0..8) of a little-endian word. */
 static inline uint64_t wordpiece_low(uint64_t word, size_t bytes)
 {
     return bytes >= 8 ? word : word & (((uint64_t)1 << (bytes * 8)) - 1);
 }
 
-static inline uint32_t wordpiece_mask_index(uint64_t first, unsigned continuation, uint64_t seed,
-                                            uint32_t shift)
+/* Multiply and fold: one instruction pair mixes every bit of x into every bit of the result. */
+static inline uint64_t wordpiece_mix(uint64_t x)
 {
-    uint64_t h = (((first & 0xFFFFFF) << 1 | continuation) ^ seed) * 0x9E3779B97F4A7C15u;
-    return (uint32_t)(h >> shift);
+    __extension__ typedef unsigned __int128 wide;
+    wide product = (wide)x * 0x9E3779B97F4A7C15u;
+    return (uint64_t)product ^ (uint64_t)(product >> 64);
 }
 
-/* word: `bytes` bytes, WORDPIECE_PADDING readable behind them. */
-static inline uint64_t wordpiece_hash(const uint8_t *word, size_t bytes, uint64_t first,
-                                      unsigned continuation, uint64_t seed)
+/* Where the lengths of pieces with these first three bytes stand in `mask`. seed: of the kind of
+ * piece, see wordpiece.seed. */
+static inline uint32_t wordpiece_mask_index(uint64_t first, uint64_t seed, uint32_t n_masks)
 {
-    uint64_t h = (first ^ seed) * 0x9E3779B97F4A7C15u;
-    for (size_t i = 8; i < bytes; i += 8) {
-        h ^= h >> 29;
-        h = (h ^ wordpiece_low(wordpiece_load(word + i), bytes - i)) * 0xD6E8FEB86659FD93u;
-    }
-    h += (uint64_t)bytes << 1 | continuation;
-    return (h ^ h >> 32) * 0x9E3779B97F4A7C15u;
+    return (uint32_t)wordpiece_mix((first & 0xFFFFFF) ^ seed) & (n_masks - 1);
+}
+
+/* word: `bytes` bytes, WORDPIECE_PADDING readable behind them; first: its first eight bytes, zeros
+ * behind its end. */
+static inline uint64_t wordpiece_hash(const uint8_t *word, size_t bytes, uint64_t first,
+                                      uint64_t seed)
+{
+    uint64_t h = wordpiece_mix(first ^ seed);
+    for (size_t i = 8; i < bytes; i += 8)
+        h = wordpiece_mix(h ^ wordpiece_low(wordpiece_load(word + i), bytes - i));
+    return h;
 }
 
 /* The id of a whole piece, or -1. first: its first eight bytes, zeros behind its end. */
 static inline int32_t wordpiece_find(const wordpiece *wp, const uint8_t *word, size_t bytes,
                                      uint64_t first, unsigned continuation)
 {
-    uint64_t h = wordpiece_hash(word, bytes, first, continuation, wp->seed);
-    for (uint32_t i = (uint32_t)(h >> wp->slot_shift);; i = (i + 1) & wp->slot_mask) {
+    uint64_t h = wordpiece_hash(word, bytes, first, wp->seed[continuation]);
+    for (uint32_t i = (uint32_t)h & wp->slot_mask;; i = (i + 1) & wp->slot_mask) {
         const wordpiece_slot *s = &wp->slot[i];
-        if (s->bytes == 0) return -1;
         if (s->first == first && s->bytes == bytes && s->continuation == continuation &&
             (bytes <= 8 || memcmp(wp->tail + wp->tail_at[i], word + 8, bytes - 8) == 0))
             return (int32_t)s->id;
+        if (s->bytes == 0) return -1;
     }
 }
 
