@@ -42,8 +42,9 @@ static void compare(ops_dtype dtype, const char *but)
     for (size_t i = 0; i < n; i++) {
         const char *level = variants[i].isa;
         if (strcmp(level, last) == 0 || variants[i].selected || strcmp(level, but) == 0) continue;
+        if (!variants[i].available) continue;
         last = level;
-        if (!variants[i].available || !run(level, dtype, &found)) continue;
+        if (!run(level, dtype, &found)) continue;
         cr_assert_eq(found.n_cases, expected.n_cases);
         for (int c = 0; c < found.n_cases; c++) {
             cr_expect_eq(found.digests[c], expected.digests[c], "%s %s: %s has other bits", level,

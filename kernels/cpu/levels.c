@@ -2,6 +2,10 @@
  * one row; `crank info --kernels`, --isa, the op tests and the op benchmark walk this table. */
 #include "kernels/cpu/tiles.h"
 
+#if defined(__x86_64__)
+#include <cpuid.h>
+#endif
+
 #include "memory.h"
 
 #if defined(__x86_64__)
@@ -26,6 +30,12 @@ static bool has_bf16(void)
 {
     return has_vnni() && __builtin_cpu_supports("avx512bf16");
 }
+
+static bool has_avx_vnni(void)
+{
+    unsigned a = 0, b, c, d;
+    return has_avx2() && __get_cpuid_count(7, 1, &a, &b, &c, &d) && (a >> 4 & 1) != 0;
+}
 #endif
 
 static bool always(void)
@@ -45,6 +55,63 @@ static const cpu_level avx512_bf16 = {
     .int8_form = CPU_INT8_U8,
     .fast_bf16 = true,
 };
+
+static const cpu_level avx512_vnni = {
+    .name = "avx512-vnni",
+    .available = has_vnni,
+    .rows = &cpu_rows_avx512,
+    .rows_name = "16 lanes of AVX-512",
+    .tile = {[OPS_F32] = {cpu_tile_f32_avx512, "FMA, tile 9x48"},
+             [OPS_BF16] = {cpu_tile_bf16_avx512, "two FMA, tile 7x48"},
+             [OPS_INT8] = {cpu_tile_int8_avx512_vnni, "VPDPBUSD, tile 9x48"}},
+    .int8_form = CPU_INT8_U8,
+};
+
+static const cpu_level avx512 = {
+    .name = "avx512",
+    .available = has_avx512,
+    .rows = &cpu_rows_avx512,
+    .rows_name = "16 lanes of AVX-512",
+    .tile = {[OPS_F32] = {cpu_tile_f32_avx512, "FMA, tile 9x48"},
+             [OPS_BF16] = {cpu_tile_bf16_avx512, "two FMA, tile 7x48"},
+             [OPS_INT8] = {cpu_tile_int8_avx512, "VPMADDWD, tile 12x16"}},
+    .int8_form = CPU_INT8_S16,
+};
+
+static const cpu_level avx2_vnni = {
+    .name = "avx2-vnni",
+    .available = has_avx_vnni,
+    .rows = &cpu_rows_avx2,
+    .rows_name = "2x8 lanes of AVX2",
+    .tile = {[OPS_F32] = {cpu_tile_f32_avx2, "FMA, tile 6x16"},
+             [OPS_BF16] = {cpu_tile_bf16_avx2, "two FMA, tile 4x16"},
+             [OPS_INT8] = {cpu_tile_int8_avx2_vnni, "VPDPBUSD (VEX), tile 6x16"}},
+    .int8_form = CPU_INT8_U8,
+};
+
+/* The same level on a CPU that has the instruction in AVX-512's encoding only: so that it can be
+ * tested there, and for those who force it. */
+static const cpu_level avx2_vnni_evex = {
+    .name = "avx2-vnni",
+    .available = has_vnni,
+    .rows = &cpu_rows_avx2,
+    .rows_name = "2x8 lanes of AVX2",
+    .tile = {[OPS_F32] = {cpu_tile_f32_avx2, "FMA, tile 6x16"},
+             [OPS_BF16] = {cpu_tile_bf16_avx2, "two FMA, tile 4x16"},
+             [OPS_INT8] = {cpu_tile_int8_avx512_vnni256, "VPDPBUSD (EVEX), tile 6x16"}},
+    .int8_form = CPU_INT8_U8,
+};
+
+static const cpu_level avx2 = {
+    .name = "avx2",
+    .available = has_avx2,
+    .rows = &cpu_rows_avx2,
+    .rows_name = "2x8 lanes of AVX2",
+    .tile = {[OPS_F32] = {cpu_tile_f32_avx2, "FMA, tile 6x16"},
+             [OPS_BF16] = {cpu_tile_bf16_avx2, "two FMA, tile 4x16"},
+             [OPS_INT8] = {cpu_tile_int8_avx2, "VPMADDWD, tile 3x16"}},
+    .int8_form = CPU_INT8_S16,
+};
 #endif
 
 static const cpu_level portable = {
@@ -60,10 +127,9 @@ static const cpu_level portable = {
 
 const cpu_level *const cpu_levels[] = {
 #if defined(__x86_64__)
-    &avx512_bf16,
+    &avx512_bf16, &avx512_vnni, &avx512, &avx2_vnni, &avx2_vnni_evex, &avx2,
 #endif
-    &portable,
-    NULL,
+    &portable,    NULL,
 };
 
 /* ---- the same table as ops_variant rows -------------------------------------------------------

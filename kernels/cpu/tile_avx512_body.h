@@ -7,10 +7,13 @@
  *     TILE_START(t, p)   the accumulator of panel p before the first step
  *     TILE_DOT(acc, w, a)  one step: acc + dot(w, a) in every lane
  *     TILE_STORE(t, r, p, acc)
+ *     TILE_ROWS          7 where a step needs more registers than one broadcast; else 9
  * Order of a sum: steps ascending, one accumulator; the same for every tile shape. */
 #include "kernels/cpu/cpu.h"
 
+#ifndef TILE_ROWS
 #define TILE_ROWS 9
+#endif
 #define TILE_PANELS 3
 
 static inline __attribute__((always_inline)) void
@@ -68,8 +71,10 @@ static void tile_rows(const cpu_tile *t, int32_t row, int32_t panel, int n_rows,
         CASE(5)
         CASE(6)
         CASE(7)
+#if TILE_ROWS > 7
         CASE(8)
         CASE(9)
+#endif
 #undef CASE
     default: break;
     }

@@ -6,6 +6,14 @@
 #include <immintrin.h>
 #include <string.h>
 
+/* As _mm512_dpbusd_epi32, for which gcc 12 copies the accumulator twice at every step (44 % of the
+ * peak instead of 97 %). */
+static inline __attribute__((always_inline)) __m512i dot(__m512i acc, __m512i w, __m512i a)
+{
+    __asm__("vpdpbusd %2, %1, %0" : "+v"(acc) : "v"(a), "v"(w));
+    return acc;
+}
+
 static inline __attribute__((always_inline)) void store(const cpu_tile *t, int32_t r, int32_t p,
                                                         __m512i acc)
 {
@@ -18,7 +26,7 @@ static inline __attribute__((always_inline)) void store(const cpu_tile *t, int32
 #define TILE_ACC __m512i
 #define TILE_START(t, p)                                                                           \
     _mm512_sub_epi32(_mm512_setzero_si512(), _mm512_loadu_si512((t)->w_offset + 16 * (p)))
-#define TILE_DOT(acc, w, a) _mm512_dpbusd_epi32(acc, a, w)
+#define TILE_DOT(acc, w, a) dot(acc, w, a)
 #define TILE_STORE(t, r, p, acc) store(t, r, p, acc)
 
 #include "kernels/cpu/tile_avx512_body.h"
