@@ -13,7 +13,7 @@ static cli_exit run(const cli_command *self, int argc, char **argv)
         {"dtype", 0, OPTION_CHOICE, &model.dtype, NULL,
          "of the weights; auto: int8 where the model's ops have it, else f32", 0, 0, dtype_names},
         {"device", 0, OPTION_DEVICE, &model.device, "DEVICE",
-         "whose layout the weights take: cpu, cuda or ref; auto: cpu", 0, 0, NULL},
+         "whose layout the weights take: cpu, cuda or ref; auto: cpu where this build has it", 0, 0, NULL},
         {"bi-encoder", 0, OPTION_FLAG, &model.bi_encoder, NULL,
          "keep that this encoder is to be run as a bi-encoder", 0, 0, NULL},
         PROGRESS_OPTION(&model),
@@ -30,7 +30,7 @@ static cli_exit run(const cli_command *self, int argc, char **argv)
     const crank_convert_options convert = {
         .size = sizeof convert,
         .dtype = (crank_dtype)model.dtype,
-        .device = model.device.device == CRANK_DEVICE_AUTO ? CRANK_DEVICE_CPU : model.device.device,
+        .device = model.device.device,
         .progress = progress_report,
         .progress_user = &bar,
         .bi_encoder = model.bi_encoder,

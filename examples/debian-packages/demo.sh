@@ -33,7 +33,7 @@ echo "Documents: the descriptions of $(wc -l <"$demo/packages.tsv") Debian packa
 echo "shared words (examples/debian-packages/candidates.awk), then ranked by the model; the best 8:"
 while read -r query; do
     awk -f examples/debian-packages/candidates.awk -v query="$query" "$demo/packages.tsv" |
-        LC_ALL=C sort -k1,1nr | head -n 100 | cut -f2 >"$demo/candidates.jsonl"
+        LC_ALL=C sort -k1,1nr | awk 'NR <= 100' | cut -f2 >"$demo/candidates.jsonl"
     printf '\n$ crank rank -m .cache/demo/minilm.crank -q "%s" --top-k 8 candidates.jsonl\n' "$query"
     ranked -m "$demo/minilm.crank" -q "$query" --top-k 8 "$demo/candidates.jsonl" </dev/null
 done <<'QUERIES'
