@@ -137,9 +137,10 @@ static void put_table(FILE *to, const rank_job *job)
     }
     for (size_t n = job->n_results; n >= 100; n /= 10) rank_columns++;
     int text_columns = terminal_columns(to) - rank_columns - BAR - id_columns - 18;
-    fprintf(to, "%s%*s  %-*s%10s  %-*s  document%s\n", terminal_style_of(to, STYLE_DIM),
-            rank_columns, "#", BAR, "", "score", id_columns, "id",
-            terminal_style_of(to, STYLE_PLAIN));
+    fprintf(to, "%s%*s  %-*s%10s  %-*s  ", terminal_style_of(to, STYLE_DIM), rank_columns, "#", BAR,
+            "", "score", id_columns, "id");
+    if (!job->no_text) terminal_put(to, "document", strlen("document"), text_columns);
+    fprintf(to, "%s\n", terminal_style_of(to, STYLE_PLAIN));
     for (size_t i = 0; i < job->n_results; i++) {
         const document *doc = &job->docs[job->results[i].index];
         fprintf(to, "%*zu  %s", rank_columns, i + 1, terminal_style_of(to, STYLE_GREEN));
