@@ -26,6 +26,8 @@ static crank_status check_size(const char *label, const char *text, size_t bytes
     int in_string = 0;
     CRANK_CHECK(bytes <= CONFIG_MAX_BYTES, LIMIT, error, "%s: has %zu bytes, at most %zu are read",
                 label, bytes, CONFIG_MAX_BYTES);
+    const char *nul = memchr(text, '\0', bytes); /* jansson overlooks one behind a number */
+    CRANK_CHECK(nul == NULL, FORMAT, error, "%s: byte %zu: a NUL", label, (size_t)(nul - text));
     for (size_t i = 0; i < bytes; i++) {
         char c = text[i];
         if (in_string) {
