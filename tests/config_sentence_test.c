@@ -186,7 +186,7 @@ Test(sentence, hostile_module_lists_are_refused_with_their_reason)
         crank_status status;
         const char *message;
     } cases[] = {
-        {"{}", CRANK_FORMAT, "expected an array at the top, found an object"},
+        {"{}", CRANK_FORMAT, "an array is expected at the top"},
         {"[7]", CRANK_MODEL, "module 0: type is missing"},
         {"[{\"name\":\"0\",\"path\":\"\",\"type\":7}]", CRANK_MODEL,
          "module 0: type is not a string"},

@@ -32,29 +32,44 @@ Test(config, malformed_texts_are_refused_with_their_place)
         size_t bytes; /* 0: strlen */
         const char *message;
     } cases[] = {
-        {"", 0, "config.json: line 1, column 0 (byte 0): '[' or '{' expected near end of file"},
-        {"   ", 0, "config.json: line 1, column 3 (byte 3): '[' or '{' expected near end of file"},
-        {"7", 0, "'[' or '{' expected near '7'"},
-        {"[]", 0, "config.json: expected an object at the top, found an array"},
-        {"{\"a\": 1", 0, "'}' expected near end of file"},
-        {"{\"a\": 1}}", 0, "end of file expected near '}'"},
-        {"{\"a\": 1,}", 0, "string or '}' expected near '}'"},
-        {"{a: 1}", 0, "string or '}' expected near 'a'"},
-        {"{\"a\": 01}", 0, "invalid token near '0'"},
-        {"{\"a\": NaN}", 0, "invalid token near 'NaN'"},
-        {"{\"a\": Infinity}", 0, "invalid token near 'Infinity'"},
-        {"{\"a\": 1e999}", 0, "real number overflow near '1e999'"},
-        {"{\"a\": 1,\n \"a\": 2}", 0,
-         "config.json: line 2, column 4 (byte 13): duplicate object key near '\"a\"'"},
-        {"{\"a\": {\"b\": 1, \"b\": 2}}", 0, "duplicate object key near '\"b\"'"},
-        {"{\"a\": \"x\\u0000y\"}", 0, "\\u0000 is not allowed without JSON_ALLOW_NUL"},
-        {"{\"a\": \"\\ud800\"}", 0, "invalid Unicode '\\uD800'"},
-        {"{\"a\": \"\xff\"}", 0, "unable to decode byte 0xff"},
-        {"{\"a\": \"\xed\xa0\x80\"}", 0, "unable to decode byte 0xed"},
-        {"{\"a\": \"x\ny\"}", 0, "unexpected newline"},
-        {"{\"a\": \"x\0y\"}", 12, "config.json: byte 8: a NUL"},
-        {"{\"a\": 1\0}", 9, "config.json: byte 7: a NUL"},
-        {"\xEF\xBB\xBF{}", 0, "'[' or '{' expected"},
+        {"", 0, "line 1, column 1 (byte 0): an object is expected at the top"},
+        {"   ", 0, "line 1, column 4 (byte 3): an object is expected at the top"},
+        {"7", 0, "line 1, column 1 (byte 0): an object is expected at the top"},
+        {"[]", 0, "line 1, column 1 (byte 0): an object is expected at the top"},
+        {"{", 0, "line 1, column 2 (byte 1): the text ends where '\"' is expected"},
+        {"{\"a\": 1", 0, "line 1, column 8 (byte 7): ',' or '}' is expected"},
+        {"{\"a\": 1}}", 0, "line 1, column 9 (byte 8): something follows the value"},
+        {"{\"a\": 1} x", 0, "line 1, column 10 (byte 9): something follows the value"},
+        {"{\"a\": 1,}", 0, "line 1, column 9 (byte 8): a value is expected after ','"},
+        {"{\"a\": [1 2]}", 0, "line 1, column 10 (byte 9): ',' or ']' is expected"},
+        {"{\"a\": [1}", 0, "line 1, column 9 (byte 8): ',' or ']' is expected"},
+        {"{\"a\": [,]}", 0, "line 1, column 8 (byte 7): a value is expected"},
+        {"{\"a\": }", 0, "line 1, column 7 (byte 6): a value is expected"},
+        {"{\"a\" 1}", 0, "line 1, column 6 (byte 5): ':' is expected, '1' found"},
+        {"{a: 1}", 0, "line 1, column 2 (byte 1): '\"' is expected, 'a' found"},
+        {"{\"a\": 01}", 0, "line 1, column 8 (byte 7): ',' or '}' is expected"},
+        {"{\"a\": +1}", 0, "line 1, column 7 (byte 6): a value is expected"},
+        {"{\"a\": .5}", 0, "line 1, column 7 (byte 6): a value is expected"},
+        {"{\"a\": NaN}", 0, "line 1, column 7 (byte 6): a value is expected"},
+        {"{\"a\": Infinity}", 0, "line 1, column 7 (byte 6): a value is expected"},
+        {"{\"a\": truely}", 0, "line 1, column 11 (byte 10): ',' or '}' is expected"},
+        {"{\"a\": 1e999}", 0, "line 1, column 7 (byte 6): a number out of range"},
+        {"{\"a\": 1,\n \"b\": {},\n  \"a\": 2}", 0,
+         "line 3, column 3 (byte 21): the key \"a\" stands there twice"},
+        {"{\"a\": {\"b\": null, \"\\u0062\": 2}}", 0,
+         "line 1, column 19 (byte 18): the key \"b\" stands there twice"},
+        {"{\"a\": \"x\\u0000y\"}", 0, "line 1, column 7 (byte 6): a NUL in a string"},
+        {"{\"x\\u0000y\": 1}", 0, "line 1, column 2 (byte 1): a NUL in a string"},
+        {"{\"a\": \"\\ud800\"}", 0, "line 1, column 14 (byte 13): half a surrogate pair"},
+        {"{\"a\": \"\\x41\"}", 0, "line 1, column 9 (byte 8): an unknown escape in a string"},
+        {"{\"a\": \"\xff\"}", 0, "line 1, column 8 (byte 7): a string is not valid UTF-8"},
+        {"{\"a\": \"\xed\xa0\x80\"}", 0, "line 1, column 8 (byte 7): a string is not valid UTF-8"},
+        {"{\"a\": \"x\ny\"}", 0, "line 1, column 9 (byte 8): a control character in a string"},
+        {"{\"a\": \"x\0y\"}", 12, "line 1, column 9 (byte 8): a control character in a string"},
+        {"{\"a\": 1\0}", 9, "line 1, column 8 (byte 7): ',' or '}' is expected"},
+        {"{\"a\": 1}\0", 9, "line 1, column 9 (byte 8): something follows the value"},
+        {"{\"a\": \"x", 0, "line 1, column 7 (byte 6): a string without an end"},
+        {"\xEF\xBB\xBF{}", 0, "line 1, column 1 (byte 0): an object is expected at the top"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         crank_error error = {0};
@@ -63,8 +78,8 @@ Test(config, malformed_texts_are_refused_with_their_place)
         cr_expect_eq(config_parse(&c, "config.json", cases[i].text, bytes, &error), CRANK_FORMAT,
                      "case %zu", i);
         cr_expect_null(c);
-        cr_expect_not_null(strstr(error.message, cases[i].message), "case %zu: %s", i,
-                           error.message);
+        cr_expect(strncmp(error.message, "config.json: ", 13) == 0);
+        cr_expect_str_eq(error.message + 13, cases[i].message, "case %zu: %s", i, error.message);
     }
     leak_check();
 }
@@ -96,7 +111,7 @@ Test(config, size_depth_and_number_of_values_are_bounded)
     for (int i = 0; i < CONFIG_MAX_VALUES; i++) used += (size_t)sprintf(text + used, ",0");
     used += (size_t)sprintf(text + used, "]}");
     cr_assert_eq(config_parse(&c, "x.json", text, used, &error), CRANK_LIMIT);
-    cr_assert_str_eq(error.message, "x.json: has 200003 values, at most 200000 are read");
+    cr_assert_str_eq(error.message, "x.json: more than 200000 values");
 
     /* Brackets and commas inside strings do not count, escaped quotes do not end them. */
     used = (size_t)sprintf(text, "{\"a\":\"\\\"");
@@ -313,7 +328,7 @@ Test(config, files_are_found_absent_or_refused)
     cr_assert_null(c);
     scratch_text(dir, "config.json", "{\"n\": x}");
     cr_assert_eq(config_open_optional(&c, &source, "config.json", &error), CRANK_FORMAT);
-    cr_assert_not_null(strstr(error.message, "/config.json: line 1, column 7 (byte 7): "), "%s",
+    cr_assert_not_null(strstr(error.message, "/config.json: line 1, column 7 (byte 6): "), "%s",
                        error.message);
     cr_assert_eq(mkdir(scratch_path(dir, "modules.json"), 0700), 0);
     cr_assert_eq(config_open_optional(&c, &source, "modules.json", &error), CRANK_IO);
@@ -330,7 +345,7 @@ Test(config, files_are_found_absent_or_refused)
     cr_assert_eq(config_open_optional(&c, &source, "list.json", &error), CRANK_FORMAT);
     scratch_text(dir, "object.json", "{}");
     cr_assert_eq(config_open_list_optional(&c, &source, "object.json", &error), CRANK_FORMAT);
-    cr_assert_not_null(strstr(error.message, "expected an array at the top, found an object"));
+    cr_assert_not_null(strstr(error.message, "an array is expected at the top"));
     scratch_close(dir);
     leak_check();
 }

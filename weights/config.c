@@ -1,82 +1,34 @@
 #include "weights/config.h"
 
 #include <jansson.h>
-#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
+#include "jsontext.h"
 #include "memory.h"
 #include "weights/file.h"
 
 struct config {
     char *name;
     json_t *root;
-    int integers_as_reals; /* the file holds an integer beyond 64 bits */
 };
 
 /* ---- from text to a tree
  * -------------------------------------------------------------------------*/
 
-/* jansson spends up to 130 bytes on a value of 3 ("[],") and recurses by level: both are bounded
- * here, before it runs. Counting ':' and ',' and brackets outside strings never counts too few. */
-static crank_status check_size(const char *label, const char *text, size_t bytes,
-                               crank_error *error)
-{
-    size_t values = 0, depth = 0;
-    int in_string = 0;
-    CRANK_CHECK(bytes <= CONFIG_MAX_BYTES, LIMIT, error, "%s: has %zu bytes, at most %zu are read",
-                label, bytes, CONFIG_MAX_BYTES);
-    const char *nul = memchr(text, '\0', bytes); /* jansson overlooks one behind a number */
-    CRANK_CHECK(nul == NULL, FORMAT, error, "%s: byte %zu: a NUL", label, (size_t)(nul - text));
-    for (size_t i = 0; i < bytes; i++) {
-        char c = text[i];
-        if (in_string) {
-            if (c == '\\') i++;
-            if (c == '"') in_string = 0;
-        } else if (c == '"') {
-            in_string = 1;
-        } else if (c == '{' || c == '[') {
-            values++;
-            CRANK_CHECK(++depth <= CONFIG_MAX_DEPTH, FORMAT, error,
-                        "%s: byte %zu: nested deeper than %d levels", label, i, CONFIG_MAX_DEPTH);
-        } else if (c == '}' || c == ']') {
-            depth -= depth > 0;
-        } else if (c == ',' || c == ':') {
-            values++;
-        }
-    }
-    CRANK_CHECK(values <= CONFIG_MAX_VALUES, LIMIT, error,
-                "%s: has %zu values, at most %d are read", label, values, CONFIG_MAX_VALUES);
-    return CRANK_OK;
-}
-
 static crank_status parse(config **out, const char *label, const char *text, size_t bytes,
-                          int want_list, crank_error *error)
+                          unsigned top, crank_error *error)
 {
     crank_status status = CRANK_OK;
-    json_error_t reason;
+    jsontext_limits limits = {top, CONFIG_MAX_DEPTH, CONFIG_MAX_VALUES};
     *out = NULL;
-    CRANK_TRY(check_size(label, text, bytes, error));
+    CRANK_CHECK(bytes <= CONFIG_MAX_BYTES, LIMIT, error, "%s: has %zu bytes, at most %zu are read",
+                label, bytes, CONFIG_MAX_BYTES);
     config *c = mem_zero(1, sizeof *c);
     CRANK_CHECK(c != NULL, OUT_OF_MEMORY, error, "%s: no memory to read it", label);
     c->name = mem_strdup(label);
     CRANK_CHECK_GOTO(c->name != NULL, OUT_OF_MEMORY, error, "%s: no memory to read it", label);
-    memset(&reason, 0, sizeof reason);
-    c->root = json_loadb(text, bytes, JSON_REJECT_DUPLICATES, &reason);
-    if (c->root == NULL && json_error_code(&reason) == json_error_numeric_overflow) {
-        c->integers_as_reals = 1;
-        memset(&reason, 0, sizeof reason);
-        c->root =
-            json_loadb(text, bytes, JSON_REJECT_DUPLICATES | JSON_DECODE_INT_AS_REAL, &reason);
-    }
-    /* jansson leaves the text empty when what failed was an allocation. */
-    CRANK_CHECK_GOTO(c->root != NULL || reason.text[0] != '\0', OUT_OF_MEMORY, error,
-                     "%s: no memory to read it", label);
-    CRANK_CHECK_GOTO(c->root != NULL, FORMAT, error, "%s: line %d, column %d (byte %d): %s", label,
-                     reason.line, reason.column, reason.position, reason.text);
-    CRANK_CHECK_GOTO(want_list ? json_is_array(c->root) : json_is_object(c->root), FORMAT, error,
-                     "%s: expected an %s at the top, found an %s", label,
-                     want_list ? "array" : "object", want_list ? "object" : "array");
+    CRANK_TRY_GOTO(jsontext_tree(&c->root, label, text, bytes, &limits, error));
     *out = c;
     c = NULL;
 out:
@@ -87,7 +39,7 @@ out:
 crank_status config_parse(config **out, const char *label, const char *text, size_t bytes,
                           crank_error *error)
 {
-    return parse(out, label, text, bytes, 0, error);
+    return parse(out, label, text, bytes, JSONTEXT_OBJECT, error);
 }
 
 void config_close(config *c)
@@ -149,7 +101,7 @@ static void make_label(char label[512], const config_source *source, const char 
 }
 
 static crank_status open_optional(config **out, const config_source *source, const char *name,
-                                  int want_list, crank_error *error)
+                                  unsigned top, crank_error *error)
 {
     char label[512], *text;
     size_t bytes;
@@ -157,7 +109,7 @@ static crank_status open_optional(config **out, const config_source *source, con
     CRANK_TRY(config_text(&text, &bytes, source, name, error));
     if (text == NULL) return CRANK_OK;
     make_label(label, source, name);
-    crank_status status = parse(out, label, text, bytes, want_list, error);
+    crank_status status = parse(out, label, text, bytes, top, error);
     mem_free(text);
     return status;
 }
@@ -165,13 +117,13 @@ static crank_status open_optional(config **out, const config_source *source, con
 crank_status config_open_optional(config **out, const config_source *source, const char *name,
                                   crank_error *error)
 {
-    return open_optional(out, source, name, 0, error);
+    return open_optional(out, source, name, JSONTEXT_OBJECT, error);
 }
 
 crank_status config_open_list_optional(config **out, const config_source *source, const char *name,
                                        crank_error *error)
 {
-    return open_optional(out, source, name, 1, error);
+    return open_optional(out, source, name, JSONTEXT_LIST, error);
 }
 
 crank_status config_open(config **out, const config_source *source, const char *name,
@@ -273,19 +225,10 @@ static crank_status read_int(const config *c, const char *key, const json_t *val
                              int64_t highest, int64_t *out, crank_error *error)
 {
     char expected[96];
-    int fits = 0;
     if (json_is_integer(value)) {
         *out = json_integer_value(value);
-        fits = *out >= lowest && *out <= highest;
-    } else if (json_is_real(value) && c->integers_as_reals) {
-        /* Exact up to 2^53; beyond, every double is an integer and the file's own digits are lost.
-         */
-        double number = json_real_value(value);
-        fits = number >= (double)lowest && number <= (double)highest && fabs(number) < 0x1p53 &&
-               floor(number) == number;
-        if (fits) *out = (int64_t)number;
+        if (*out >= lowest && *out <= highest) return CRANK_OK;
     }
-    if (fits) return CRANK_OK;
     snprintf(expected, sizeof expected, "an integer from %lld to %lld", (long long)lowest,
              (long long)highest);
     return wrong(c, key, value, expected, error);

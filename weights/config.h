@@ -3,10 +3,10 @@
  *
  * A config_source is where they come from: a model folder, or a converted file that carries their
  * texts in its metadata; every reader above works on both alike. Untrusted: a file is at most
- * CONFIG_MAX_BYTES, CONFIG_MAX_VALUES values and CONFIG_MAX_DEPTH levels (counted before jansson
- * sees it, so that memory stays bounded), valid UTF-8 without NUL, one object without duplicate
- * keys. Integers beyond 64 bits (tokenizers write 10^30 for "no limit") do not spoil the rest of a
- * file: the key that holds one is out of range when somebody asks for it. */
+ * CONFIG_MAX_BYTES, CONFIG_MAX_VALUES values and CONFIG_MAX_DEPTH levels, so that its tree stays
+ * below 30 MB, valid UTF-8 without NUL, one object without duplicate keys. An integer beyond 64
+ * bits (tokenizers write 10^30 for "no limit") does not spoil the rest of a file: the key that
+ * holds one is out of range when somebody asks for it. */
 #ifndef CRANK_CONFIG_H
 #define CRANK_CONFIG_H
 
