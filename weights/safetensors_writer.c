@@ -182,7 +182,7 @@ static void append(builder *b, const char *text, size_t bytes)
         b->text = more;
         b->capacity = grown;
     }
-    memcpy(b->text + b->used, text, bytes);
+    if (bytes > 0) memcpy(b->text + b->used, text, bytes);
     b->used += bytes;
 }
 
