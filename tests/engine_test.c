@@ -203,7 +203,7 @@ Test(engine, edges_are_defined)
     crank_text broken[2] = {{"w\xFF"
                              "90 w1\xE2\x82"
                              "00",
-                             10},
+                             11},
                             {"w90 w100", 8}};
     cr_assert_eq(crank_rank(s, query, broken, 2, NULL, results, &n, NULL, NULL), CRANK_OK);
     cr_assert_eq(results[0].score, results[1].score);

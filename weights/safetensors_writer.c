@@ -172,6 +172,7 @@ typedef struct builder {
 
 static void append(builder *b, const char *text, size_t bytes)
 {
+    if (bytes == 0) return; /* an empty value may come as NULL, and nothing be allocated yet */
     if (bytes > b->capacity - b->used) {
         size_t grown = 2 * b->capacity + bytes + 4096;
         char *more = b->failed ? NULL : mem_resize(b->text, grown, 1);
