@@ -1,0 +1,117 @@
+#include "kernels/emu/fatbin.h"
+
+#include <string.h>
+
+#define FATBIN_MAGIC 0xba55ed50u
+#define WRAPPER_MAGIC 0x466243b1u
+
+typedef struct fatbin_header {
+    uint32_t magic;
+    uint16_t version, header_bytes;
+    uint64_t body_bytes;
+} fatbin_header;
+
+typedef struct fatbin_entry {
+    uint16_t kind; /* 1 PTX, 2 ELF */
+    uint16_t version;
+    uint32_t header_bytes;
+    uint64_t payload_bytes;
+    uint32_t compressed_bytes; /* not 0: only so much of the payload counts */
+    uint32_t unknown;
+    uint16_t minor, major; /* of the payload's format */
+    uint32_t arch;
+} fatbin_entry;
+
+#define KIND_PTX 1
+
+/* The target word of PTX text: 80 and 'a' of ".target sm_80a". */
+static int read_target(const char *text, size_t bytes, uint32_t *arch, char *suffix)
+{
+    static const char word[] = ".target sm_";
+    for (size_t i = 0; i + sizeof word < bytes && i < 4096; i++) {
+        if (memcmp(text + i, word, sizeof word - 1) != 0) continue;
+        i += sizeof word - 1;
+        *arch = 0;
+        while (i < bytes && text[i] >= '0' && text[i] <= '9' && *arch < 10000)
+            *arch = *arch * 10 + (uint32_t)(text[i++] - '0');
+        *suffix = i < bytes && text[i] >= 'a' && text[i] <= 'z' ? text[i] : 0;
+        return 1;
+    }
+    return 0;
+}
+
+static int suits(uint32_t arch, char suffix, uint32_t capability)
+{
+    return suffix ? arch == capability : arch <= capability;
+}
+
+crank_status fatbin_find_ptx(const void *image, size_t image_bytes, uint32_t capability,
+                             const char **text, size_t *bytes, crank_error *error)
+{
+    const uint8_t *at = image;
+    uint32_t magic = 0;
+    if (image_bytes == 0 || image_bytes >= 4) memcpy(&magic, at, 4);
+    if (magic == WRAPPER_MAGIC) {
+        const uint8_t *inner;
+        CRANK_CHECK(image_bytes == 0 || image_bytes >= 24, FORMAT, error, "fatbin: cut short");
+        memcpy(&inner, at + 8, sizeof inner);
+        return fatbin_find_ptx(inner, 0, capability, text, bytes, error);
+    }
+    if (magic != FATBIN_MAGIC) {
+        size_t length =
+            image_bytes ? strnlen((const char *)at, image_bytes) : strlen((const char *)at);
+        uint32_t arch;
+        char suffix;
+        CRANK_CHECK(memcmp(&magic, "\177ELF", 4) != 0, UNSUPPORTED, error,
+                    "a cubin alone: the emulator needs PTX (nvcc -fatbin "
+                    "-gencode arch=compute_80,code=compute_80 --compress-mode=none)");
+        CRANK_CHECK(read_target((const char *)at, length, &arch, &suffix), FORMAT, error,
+                    "neither a fatbin nor PTX text");
+        CRANK_CHECK(suits(arch, suffix, capability), UNSUPPORTED, error,
+                    "PTX for sm_%u on a device of compute capability %u.%u", arch, capability / 10,
+                    capability % 10);
+        *text = (const char *)at;
+        *bytes = length;
+        return CRANK_OK;
+    }
+    fatbin_header header;
+    CRANK_CHECK(image_bytes == 0 || image_bytes >= sizeof header, FORMAT, error,
+                "fatbin: cut short");
+    memcpy(&header, at, sizeof header);
+    size_t total = (size_t)header.header_bytes + header.body_bytes;
+    CRANK_CHECK(header.header_bytes >= sizeof header && header.body_bytes <= SIZE_MAX / 2 &&
+                    (image_bytes == 0 || total <= image_bytes),
+                FORMAT, error, "fatbin: header says %llu bytes",
+                (unsigned long long)header.body_bytes);
+    int compressed = 0, found = 0;
+    uint32_t best = 0;
+    for (size_t offset = header.header_bytes; total - offset >= sizeof(fatbin_entry);) {
+        fatbin_entry entry;
+        memcpy(&entry, at + offset, sizeof entry);
+        CRANK_CHECK(entry.header_bytes >= sizeof entry && entry.header_bytes <= total - offset &&
+                        entry.payload_bytes <= total - offset - entry.header_bytes,
+                    FORMAT, error, "fatbin: entry at %zu reaches past the end", offset);
+        const char *payload = (const char *)at + offset + entry.header_bytes;
+        offset += entry.header_bytes + entry.payload_bytes;
+        if (entry.kind != KIND_PTX) continue;
+        size_t length = strnlen(payload, entry.payload_bytes);
+        uint32_t arch;
+        char suffix;
+        if (!read_target(payload, length, &arch, &suffix)) {
+            compressed = 1;
+            continue;
+        }
+        if (!suits(arch, suffix, capability) || (found && arch * 2 + (suffix != 0) < best))
+            continue;
+        found = 1;
+        best = arch * 2 + (suffix != 0);
+        *text = payload;
+        *bytes = length;
+    }
+    CRANK_CHECK(found, UNSUPPORTED, error,
+                compressed ? "fatbin: its PTX is compressed; build with --compress-mode=none"
+                           : "fatbin: no PTX for compute capability %u.%u or older; build with "
+                             "-gencode arch=compute_80,code=compute_80",
+                capability / 10, capability % 10);
+    return CRANK_OK;
+}

@@ -1,0 +1,47 @@
+#include "kernels/emu/ops.h"
+
+#include <stddef.h>
+
+#include "kernels/emu/emu.h"
+
+#define DECLARE_TABLES(isa)                                                                        \
+    extern const op_table emu_integer_ops_##isa, emu_float_ops_##isa, emu_convert_ops_##isa,       \
+        emu_mma_ops_##isa;
+extern const op_table emu_warp_ops, emu_rounding_ops;
+DECLARE_TABLES(base)
+#define TABLE_LIST(isa)                                                                            \
+    {                                                                                              \
+        &emu_integer_ops_##isa, &emu_float_ops_##isa, &emu_convert_ops_##isa, &emu_mma_ops_##isa,  \
+            &emu_warp_ops, &emu_rounding_ops                                                       \
+    }
+static const op_table *const base_tables[N_OP_TABLES] = TABLE_LIST(base);
+#ifdef EMU_X86
+DECLARE_TABLES(avx2)
+DECLARE_TABLES(avx512)
+static const op_table *const avx2_tables[N_OP_TABLES] = TABLE_LIST(avx2);
+static const op_table *const avx512_tables[N_OP_TABLES] = TABLE_LIST(avx512);
+#endif
+
+const op_table *const *ops_tables(void)
+{
+#ifdef EMU_X86
+    if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+        __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl"))
+        return avx512_tables;
+    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) return avx2_tables;
+#endif
+    return base_tables;
+}
+
+const char *emu_instruction_name(size_t index)
+{
+    const op_table *const *tables = ops_tables();
+    for (int t = 0; t < N_OP_TABLES; t++)
+        for (uint32_t i = 0; i < tables[t]->n; i++) {
+            if (tables[t]->rows[i].name[0] == '{') continue;
+            if (index-- == 0) return tables[t]->rows[i].name;
+        }
+    for (size_t i = 0; ops_family_names[i] != NULL; i++)
+        if (index-- == 0) return ops_family_names[i];
+    return NULL;
+}

@@ -1,0 +1,139 @@
+/* The parser's working state, shared by ptx_parse.c (text, scopes, symbols), ptx_decode.c (one
+ * statement -> instructions) and ptx_call.c (calls expanded in place). */
+#ifndef CRANK_EMU_PTX_BUILD_H
+#define CRANK_EMU_PTX_BUILD_H
+
+#include "kernels/emu/ptx.h"
+#include "kernels/emu/ptx_lex.h"
+
+typedef enum symbol_kind {
+    SYMBOL_REGISTER, /* %p, or the family %r<512> when count > 0 */
+    SYMBOL_VARIABLE,
+    SYMBOL_PARAMETER /* of the kernel */
+} symbol_kind;
+
+typedef struct symbol {
+    struct symbol *shadowed; /* next in its bucket */
+    const char *name;
+    uint32_t name_bytes;
+    symbol_kind kind;
+    uint32_t scope;
+    uint32_t width;   /* lane bytes of a register; 0 = predicate */
+    uint32_t count;   /* of a family */
+    uint32_t *places; /* register offset + 1 of each member, 0 = not used yet */
+    ptx_variable *variable;
+    uint32_t parameter;
+    struct symbol *next_in_scope;
+} symbol;
+
+typedef enum operand_kind {
+    OPERAND_REGISTER,
+    OPERAND_IMMEDIATE,
+    OPERAND_VARIABLE, /* address of a variable + offset */
+    OPERAND_PARAMETER,
+    OPERAND_SPECIAL,
+    OPERAND_LABEL,
+    OPERAND_SINK
+} operand_kind;
+
+/* One operand. Vectors are flattened into the statement's list: n_in_vector on their first. */
+typedef struct operand {
+    operand_kind kind;
+    uint8_t width;       /* of a register: lane bytes, 0 = predicate */
+    uint8_t in_brackets; /* an address */
+    uint8_t negated;     /* !%p */
+    uint8_t piped;       /* the second of a|b */
+    uint8_t is_float;    /* immediate: 1 = bits are an f32, 2 = an f64 */
+    uint8_t vector;      /* elements of the vector that starts here, 0 = scalar */
+    uint32_t place;      /* register offset */
+    uint64_t bits;       /* immediate, or the offset added to a variable or a register address */
+    ptx_variable *variable;
+    uint32_t parameter;
+    special_register special;
+    token text;
+} operand;
+
+#define MAX_OPERANDS 32
+#define MAX_MODIFIERS 16
+
+typedef struct statement {
+    char mnemonic[96]; /* the whole of it: "mad.lo.s32" */
+    char words[96];    /* the same, cut at the dots */
+    const char *modifier[MAX_MODIFIERS];
+    int n_modifiers; /* modifier[0] is the base: "mad" */
+    operand operands[MAX_OPERANDS];
+    int n_operands;
+    uint32_t line;
+    uint32_t guard;
+    int guarded;
+} statement;
+
+typedef struct label {
+    struct label *next;
+    token name;
+    uint32_t scope;
+    uint32_t pc;
+} label;
+
+typedef struct fixup {
+    struct fixup *next;
+    token name;
+    uint32_t scope;
+    uint32_t *where;
+} fixup;
+
+/* A branch remembers its instruction's number: the code array moves while it grows. */
+typedef struct branch_fixup {
+    struct branch_fixup *next;
+    token name;
+    uint32_t scope;
+    uint32_t insn;
+} branch_fixup;
+
+#define SYMBOL_BUCKETS 1024
+#define ROW_INDEX 8192
+
+typedef struct builder {
+    ptx_module *module;
+    crank_error *error;
+    crank_status status; /* the first failure */
+    lexer lex;
+    symbol *buckets[SYMBOL_BUCKETS];
+    size_t variable_capacity, function_capacity, relocation_capacity, file_capacity;
+    /* the function being built */
+    ptx_function *function;
+    size_t code_capacity, constant_capacity, special_capacity, table_capacity, loc_capacity;
+    size_t shared_capacity, parent_capacity;
+    uint32_t *scope_parents; /* by scope number */
+    symbol **scope_symbols;  /* the symbols of each open scope */
+    uint32_t n_scopes, scope, depth;
+    label *labels;
+    fixup *fixups;
+    branch_fixup *branches;
+    uint32_t shared_next;
+    uint32_t loc; /* current */
+    int next_is_hidden;
+    int rows_indexed;
+    uint16_t row_index[ROW_INDEX]; /* hash of names -> table and row */
+} builder;
+
+/* Records the first failure. Always returns 0, so that callers can `return build_fail(...)`. */
+int build_fail(builder *b, crank_status status, uint32_t line, const char *format, ...)
+    __attribute__((format(printf, 4, 5)));
+int build_no_memory(builder *b);
+
+/* A fresh register row; its offset, or UINT32_MAX when memory is out. width 0: predicate. */
+uint32_t build_register(builder *b, uint32_t width);
+/* A row that holds bits in every lane (width 0: a mask). relocate: add the image's base. */
+uint32_t build_constant(builder *b, uint32_t width, uint64_t bits, int relocate);
+uint32_t build_special(builder *b, special_register which);
+/* Appends an instruction; NULL when memory is out. Valid until the next call. */
+insn *build_insn(builder *b, const statement *s);
+/* The address of a variable in its own space, as a constant row (width 4 or 8). */
+uint32_t build_address(builder *b, ptx_variable *v, uint64_t offset, uint32_t width);
+
+/* ptx_decode.c */
+int decode_statement(builder *b, statement *s);
+int decode_branch_table(builder *b, const token *name, uint32_t *index);
+
+#endif

@@ -1,0 +1,51 @@
+# libcrank_emu.so: the CUDA driver for machines without a GPU. It stands alone (base/ is compiled
+# in) and uses no NVIDIA file. exec_{integer,float,convert,mma}.c are compiled once per instruction
+# set of the host; the best one is chosen when a module is loaded.
+file(GLOB CRANK_EMU_FILES CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/kernels/emu/*.c)
+set(CRANK_EMU_LANE_FILES integer float convert mma)
+foreach(name IN LISTS CRANK_EMU_LANE_FILES)
+    list(REMOVE_ITEM CRANK_EMU_FILES ${CMAKE_SOURCE_DIR}/kernels/emu/exec_${name}.c)
+endforeach()
+list(REMOVE_ITEM CRANK_EMU_FILES ${CMAKE_SOURCE_DIR}/kernels/emu/crank_emu.c)
+set(CRANK_EMU_BASE ${CMAKE_SOURCE_DIR}/base/memory.c ${CMAKE_SOURCE_DIR}/base/status.c
+    ${CMAKE_SOURCE_DIR}/base/team.c ${CMAKE_SOURCE_DIR}/base/utf8.c)
+
+set(CRANK_EMU_ISAS base)
+if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
+    set(CRANK_EMU_ISAS base avx2 avx512)
+endif()
+set(CRANK_EMU_FLAGS_base)
+set(CRANK_EMU_FLAGS_avx2 -mavx2 -mfma -mf16c -mbmi -mbmi2)
+set(CRANK_EMU_FLAGS_avx512 -mavx512f -mavx512bw -mavx512dq -mavx512vl -mfma -mf16c -mbmi -mbmi2
+    -mprefer-vector-width=512)
+set(CRANK_EMU_OBJECTS)
+foreach(isa IN LISTS CRANK_EMU_ISAS)
+    set(target crank_emu_${isa})
+    set(sources)
+    foreach(name IN LISTS CRANK_EMU_LANE_FILES)
+        list(APPEND sources ${CMAKE_SOURCE_DIR}/kernels/emu/exec_${name}.c)
+    endforeach()
+    add_library(${target} OBJECT ${sources})
+    target_include_directories(${target} PRIVATE ${CMAKE_SOURCE_DIR} ${CMAKE_SOURCE_DIR}/base)
+    target_compile_definitions(${target} PRIVATE EMU_ISA=${isa})
+    target_compile_options(${target} PRIVATE ${CRANK_EMU_FLAGS_${isa}} -fno-trapping-math)
+    if(CMAKE_BUILD_TYPE STREQUAL "Release")
+        target_compile_options(${target} PRIVATE -O3)
+    endif()
+    set_target_properties(${target} PROPERTIES C_VISIBILITY_PRESET hidden)
+    list(APPEND CRANK_EMU_OBJECTS $<TARGET_OBJECTS:${target}>)
+endforeach()
+
+add_library(crank_emu SHARED ${CRANK_EMU_FILES} ${CRANK_EMU_BASE} ${CRANK_EMU_OBJECTS})
+target_include_directories(crank_emu PRIVATE ${CMAKE_SOURCE_DIR} ${CMAKE_SOURCE_DIR}/base)
+target_compile_definitions(crank_emu PRIVATE _DEFAULT_SOURCE) # mmap flags, clock_gettime, strnlen
+if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
+    target_compile_definitions(crank_emu PRIVATE EMU_X86)
+endif()
+set_target_properties(crank_emu PROPERTIES C_VISIBILITY_PRESET hidden)
+target_link_libraries(crank_emu PRIVATE Threads::Threads m)
+# base/ is compiled in a second time: its symbols must not be taken from, or given to, a program
+# that has its own copy.
+target_link_options(crank_emu PRIVATE -Wl,-Bsymbolic)
+set_source_files_properties(${CMAKE_SOURCE_DIR}/kernels/emu/exec_rounding.c PROPERTIES
+    COMPILE_OPTIONS -frounding-math)
