@@ -1,0 +1,308 @@
+/* out = epilogue(x W^T + bias): one family of tensor-core kernels for f16, bf16 and int8.
+ *
+ * x: [rows, k], W: [n, k], both with contiguous k, so both are loaded the same way: the tile step
+ * is 128 bytes of k (64 16-bit or 128 8-bit numbers), cut into 8 chunks of 16 bytes that lie
+ * XOR-swizzled in shared memory. A step is 4 mma steps of 32 bytes; f16, bf16 and s8 differ in the
+ * instruction alone.
+ *
+ * Grid: (ceil(n / BN), ceil(rows / BM)); block: WM * WN warps, each owning a (BM/WM) x (BN/WN)
+ * part of the tile in registers. Shared memory: STAGES * (BM + BN) * 128 bytes, a ring that
+ * cp.async fills STAGES-1 steps ahead; one barrier a step. After the last step the next ring slot
+ * is the staging area of the epilogue: results are packed there and leave in 16-byte rows; the
+ * residual comes in through it, as one more "step" of the pipeline.
+ *
+ * Order of sums: every element is summed over k in mma steps of 32 bytes, first to last, into one
+ * f32 (int8: int32, exact) accumulator. That does not depend on BM, BN, warps or stages, so the
+ * host may choose any tile for any number of rows without changing a bit.
+ *
+ * Rows past the count and k past x's row are filled with zeros on load; W is padded with zeros.
+ * Limit: tensor throughput for rows >= ~1k, the L2 cache below.
+ * Based on: the multistage pipeline of CUTLASS 2.x (Kerr et al.), own code. */
+#ifndef CRANK_CUDA_GEMM_CUH
+#define CRANK_CUDA_GEMM_CUH
+
+#include "kernels/cuda/args.h"
+#include "kernels/cuda/catalog.h"
+#include "kernels/cuda/ptx.cuh"
+#include "kernels/cuda/rows.cuh"
+
+namespace crank
+{
+
+/* What happens to a sum before it is stored. */
+enum epilogue {
+    EPILOGUE_bias,     /* + bias */
+    EPILOGUE_gelu,     /* erf-GELU(+ bias) */
+    EPILOGUE_act,      /* any other activation(+ bias) */
+    EPILOGUE_gated,    /* act(u) * g; W's rows alternate 8 of u, 8 of g */
+    EPILOGUE_residual, /* + bias + residual */
+};
+
+/* x * Phi(x), as the models define it (erf, not tanh). */
+__device__ __forceinline__ float gelu_erf(float x)
+{
+    return 0.5f * x * (1.0f + erff(x * 0.70710678118654752440f));
+}
+
+__device__ __forceinline__ float gelu_tanh(float x)
+{
+    return 0.5f * x * (1.0f + tanhf(0.79788456080286535588f * (x + 0.044715f * x * x * x)));
+}
+
+/* Two elements, so that the choice is made once. */
+__device__ __forceinline__ float2 activate(float2 x, int activation)
+{
+    switch (activation) { /* ops_activation */
+    case 1: return make_float2(gelu_erf(x.x), gelu_erf(x.y));
+    case 2: return make_float2(gelu_tanh(x.x), gelu_tanh(x.y));
+    case 3: return make_float2(fmaxf(x.x, 0.0f), fmaxf(x.y, 0.0f));
+    case 4: return make_float2(tanhf(x.x), tanhf(x.y));
+    case 5: return make_float2(x.x / (1.0f + expf(-x.x)), x.y / (1.0f + expf(-x.y)));
+    default: return x;
+    }
+}
+
+template <class T, int BM_, int BN_, int WM_, int WN_, int STAGES_> struct gemm_shape {
+    typedef T type;
+    static constexpr int BM = BM_, BN = BN_, WM = WM_, WN = WN_, STAGES = STAGES_;
+    static constexpr int THREADS = WM * WN * 32;
+    static constexpr int TM = BM / WM, TN = BN / WN; /* of a warp */
+    static constexpr int MI = TM / 16, NJ = TN / 8;
+    static constexpr int A_BYTES = BM * 128, STAGE_BYTES = (BM + BN) * 128;
+    static constexpr int LOAD_ROWS = THREADS / 8; /* rows that one pass of all threads loads */
+    static_assert(TM % 16 == 0 && TN % 16 == 0, "a warp's part is made of 16 x 16 blocks");
+    static_assert(BM % LOAD_ROWS == 0 && BN % LOAD_ROWS == 0 && LOAD_ROWS % 8 == 0,
+                  "whole passes; the swizzle of a thread's rows is the same");
+    static_assert(BM * BN * 2 <= STAGE_BYTES, "the staging area is one ring slot");
+};
+
+/* The sum of one element as f32, bias added: int32 sums are scaled first, in this order. */
+__device__ __forceinline__ float finish_sum(float sum, float, float, float bias)
+{
+    return sum + bias;
+}
+
+__device__ __forceinline__ float finish_sum(int32_t sum, float x_scale, float w_scale, float bias)
+{
+    return __fadd_rn(__fmul_rn(static_cast<float>(sum), __fmul_rn(x_scale, w_scale)), bias);
+}
+
+template <class S, epilogue E> __device__ __forceinline__ void gemm(const gemm_args &a)
+{
+    typedef typename S::type T;
+    typedef typename value_of<T>::type V;
+    typedef typename mma<T>::accumulator acc;
+    extern __shared__ __align__(128) unsigned char gemm_shared[];
+
+    const int tid = threadIdx.x, lane = tid & 31, warp = tid >> 5;
+    const int warp_m = warp % S::WM, warp_n = warp / S::WM;
+    const int n0 = blockIdx.x * S::BN, m0 = blockIdx.y * S::BM;
+    const uint32_t shared = shared_address(gemm_shared);
+
+    begin_after();
+    const int rows = count_of(a.n_rows);
+    if (m0 >= rows) return;
+
+    /* Loads: thread i brings chunk i % 8 of rows i / 8, + LOAD_ROWS, ... of both tiles. */
+    const int load_row = tid >> 3, load_chunk = tid & 7;
+    const uint32_t load_at = swizzled<128>(load_row, load_chunk);
+    const unsigned char *x_from = static_cast<const unsigned char *>(a.x) + load_chunk * 16;
+    const unsigned char *w_from = static_cast<const unsigned char *>(a.w) + load_chunk * 16;
+
+    auto load_step = [&](int step) {
+        const uint32_t slot = shared + (step % S::STAGES) * S::STAGE_BYTES + load_at;
+        const int k = step * 128;
+        const bool in_k = k + load_chunk * 16 < a.x_bytes;
+#pragma unroll
+        for (int i = 0; i < S::BM / S::LOAD_ROWS; i++) {
+            const int row = m0 + load_row + i * S::LOAD_ROWS;
+            const bool valid = in_k && row < rows;
+            const unsigned char *from =
+                valid ? x_from + static_cast<size_t>(row) * a.x_bytes + k : x_from;
+            cp_async(slot + i * S::LOAD_ROWS * 128, from, valid ? 16 : 0);
+        }
+#pragma unroll
+        for (int i = 0; i < S::BN / S::LOAD_ROWS; i++) {
+            /* Rows past n repeat the last one: their sums are never stored. */
+            const int row = min(n0 + load_row + i * S::LOAD_ROWS, a.n - 1);
+            cp_async(slot + S::A_BYTES + i * S::LOAD_ROWS * 128,
+                     w_from + static_cast<size_t>(row) * a.w_bytes + k, 16);
+        }
+    };
+
+    /* The output tile, in the slot after the last step. */
+    constexpr int OUT_COLUMNS = E == EPILOGUE_gated ? S::BN / 2 : S::BN;
+    constexpr int OUT_BYTES = OUT_COLUMNS * 2, OUT_CHUNKS = OUT_BYTES / 16;
+    const int out0 = E == EPILOGUE_gated ? n0 / 2 : n0;
+    const uint32_t staging = shared + (a.k_tiles % S::STAGES) * S::STAGE_BYTES;
+
+    auto load_residual = [&]() {
+        const unsigned char *from = static_cast<const unsigned char *>(a.residual);
+        for (int i = tid; i < S::BM * OUT_CHUNKS; i += S::THREADS) {
+            const int r = i / OUT_CHUNKS, c = i % OUT_CHUNKS;
+            const int row = m0 + r, column = out0 + c * 8;
+            const bool valid = row < rows && column < a.out_ld;
+            const size_t at = valid ? (static_cast<size_t>(row) * a.out_ld + column) * 2 : 0;
+            cp_async(staging + swizzled<OUT_BYTES>(r, c), from + at, valid ? 16 : 0);
+        }
+    };
+
+    acc c[S::MI][S::NJ][4];
+#pragma unroll
+    for (int i = 0; i < S::MI; i++)
+#pragma unroll
+        for (int j = 0; j < S::NJ; j++)
+#pragma unroll
+            for (int e = 0; e < 4; e++) c[i][j][e] = 0;
+
+    /* A thread's ldmatrix addresses within a slot; a k step of 32 bytes flips address bits 5, 6. */
+    const uint32_t a_at = swizzled<128>(warp_m * S::TM + (lane & 15), lane >> 4);
+    const uint32_t b_at =
+        S::A_BYTES +
+        swizzled<128>(warp_n * S::TN + (lane & 7) + ((lane >> 4) << 3), (lane >> 3) & 1);
+
+#pragma unroll 1
+    for (int s = 0; s < S::STAGES - 1; s++) {
+        if (s < a.k_tiles)
+            load_step(s);
+        else if (E == EPILOGUE_residual && s == a.k_tiles)
+            load_residual();
+        cp_async_commit();
+    }
+
+    for (int step = 0; step < a.k_tiles; step++) {
+        cp_async_wait<S::STAGES - 2>();
+        __syncthreads();
+        const int next = step + S::STAGES - 1;
+        if (next < a.k_tiles)
+            load_step(next);
+        else if (E == EPILOGUE_residual && next == a.k_tiles)
+            load_residual();
+        cp_async_commit();
+
+        const uint32_t slot = shared + (step % S::STAGES) * S::STAGE_BYTES;
+#pragma unroll
+        for (int ks = 0; ks < 4; ks++) {
+            uint32_t fa[S::MI][4], fb[S::NJ / 2][4];
+#pragma unroll
+            for (int i = 0; i < S::MI; i++)
+                ldmatrix_x4(fa[i], slot + ((a_at + i * 16 * 128) ^ (ks << 5)));
+#pragma unroll
+            for (int j = 0; j < S::NJ / 2; j++)
+                ldmatrix_x4(fb[j], slot + ((b_at + j * 16 * 128) ^ (ks << 5)));
+#pragma unroll
+            for (int i = 0; i < S::MI; i++)
+#pragma unroll
+                for (int j = 0; j < S::NJ / 2; j++) {
+                    mma<T>::run(c[i][2 * j], fa[i], fb[j][0], fb[j][1]);
+                    mma<T>::run(c[i][2 * j + 1], fa[i], fb[j][2], fb[j][3]);
+                }
+        }
+    }
+
+    cp_async_wait<0>();
+    if (E == EPILOGUE_residual) __syncthreads(); /* everybody's part of the residual is there */
+
+    const int g = lane >> 2, t = lane & 3;
+    uint16_t *out = static_cast<uint16_t *>(a.out);
+
+    /* This thread's pair of columns, row m0 + r, tile columns local and local + 1. */
+    auto finish = [&](int i, int half, int j, float x_scale) {
+        const int column = min(n0 + warp_n * S::TN + j * 8 + 2 * t, a.n - 2);
+        const float2 bias = __ldg(reinterpret_cast<const float2 *>(a.bias + column));
+        float2 w_scale = make_float2(0.0f, 0.0f);
+        if (a.w_scale != nullptr)
+            w_scale = __ldg(reinterpret_cast<const float2 *>(a.w_scale + column));
+        return make_float2(finish_sum(c[i][j][2 * half], x_scale, w_scale.x, bias.x),
+                           finish_sum(c[i][j][2 * half + 1], x_scale, w_scale.y, bias.y));
+    };
+
+    if constexpr (E == EPILOGUE_act || E == EPILOGUE_gated) {
+        /* Six activations unrolled over the accumulators would be most of the program's code. The
+         * sums go through shared memory in f32 instead, and a rolled loop finishes them. */
+        constexpr int ROW = S::BN * 4;
+        auto place = [&](int r, int local) {
+            return shared + r * ROW + (((local >> 2) ^ ((r & 3) << 1)) << 4) + (local & 3) * 4;
+        };
+        __syncthreads();
+#pragma unroll
+        for (int i = 0; i < S::MI; i++)
+#pragma unroll
+            for (int half = 0; half < 2; half++) {
+                const int r = warp_m * S::TM + i * 16 + half * 8 + g;
+                const float x_scale =
+                    a.x_scale != nullptr ? a.x_scale[min(m0 + r, rows - 1)] : 0.0f;
+#pragma unroll
+                for (int j = 0; j < S::NJ; j++)
+                    store_shared(place(r, warp_n * S::TN + j * 8 + 2 * t), finish(i, half, j, x_scale));
+            }
+        __syncthreads();
+        constexpr int PAIRS = OUT_COLUMNS / 2;
+#pragma unroll 1
+        for (int i = tid; i < S::BM * PAIRS; i += S::THREADS) {
+            const int r = i / PAIRS, o = i % PAIRS * 2;
+            const int row = m0 + r, column = out0 + o;
+            if (row >= rows || column >= a.out_ld) continue;
+            const int local = E == EPILOGUE_gated ? (o >> 3) * 16 + (o & 7) : o;
+            float2 v = activate(load_shared2(place(r, local)), a.activation);
+            if (E == EPILOGUE_gated) {
+                const float2 gate = load_shared2(place(r, local + 8));
+                v.x *= gate.x, v.y *= gate.y;
+            }
+            *reinterpret_cast<uint32_t *>(out + static_cast<size_t>(row) * a.out_ld + column) =
+                V::pack(v.x, v.y);
+        }
+    } else {
+        /* Sums to 16-bit values in the staging area. The slot was last read STAGES-1 steps ago, before
+         * a barrier. */
+#pragma unroll
+        for (int i = 0; i < S::MI; i++) {
+#pragma unroll
+            for (int half = 0; half < 2; half++) {
+                const int r = warp_m * S::TM + i * 16 + half * 8 + g;
+                const float x_scale = a.x_scale != nullptr ? a.x_scale[min(m0 + r, rows - 1)] : 0.0f;
+#pragma unroll
+                for (int j = 0; j < S::NJ; j++) {
+                    float2 v = finish(i, half, j, x_scale);
+                    if (E == EPILOGUE_gelu) v.x = gelu_erf(v.x), v.y = gelu_erf(v.y);
+                    const uint32_t at =
+                        staging + swizzled<OUT_BYTES>(r, (warp_n * S::TN >> 3) + j) + t * 4;
+                    if (E == EPILOGUE_residual) {
+                        const float2 residual = V::unpack(load_shared(at));
+                        v.x += residual.x, v.y += residual.y;
+                    }
+                    store_shared(at, V::pack(v.x, v.y));
+                }
+            }
+        }
+        __syncthreads();
+
+        for (int i = tid; i < S::BM * OUT_CHUNKS; i += S::THREADS) {
+            const int r = i / OUT_CHUNKS, ch = i % OUT_CHUNKS;
+            const int row = m0 + r, column = out0 + ch * 8;
+            if (row < rows && column < a.out_ld)
+                *reinterpret_cast<uint4 *>(out + static_cast<size_t>(row) * a.out_ld + column) =
+                    load_shared4(staging + swizzled<OUT_BYTES>(r, ch));
+        }
+    }
+}
+
+} // namespace crank
+
+#define GEMM_SHAPE(bm, bn, wm, wn, stages)                                                         \
+    namespace crank                                                                                \
+    {                                                                                              \
+    template <class T> struct gemm_##bm##x##bn : gemm_shape<T, bm, bn, wm, wn, stages> {};         \
+    }
+GEMM_TILES(GEMM_SHAPE)
+#undef GEMM_SHAPE
+
+/* type: of the operands; prefix: its name in the catalog */
+#define GEMM_KERNEL(bm, bn, name, type, prefix)                                                    \
+    extern "C" __global__ void __launch_bounds__(crank::gemm_##bm##x##bn<crank::type>::THREADS)    \
+        gemm_##prefix##_##bm##x##bn##_##name(const __grid_constant__ gemm_args a)                  \
+    {                                                                                              \
+        crank::gemm<crank::gemm_##bm##x##bn<crank::type>, crank::EPILOGUE_##name>(a);              \
+    }
+
+#endif

@@ -1,0 +1,4 @@
+/* gemm.cuh for bf16. */
+#include "kernels/cuda/gemm.cuh"
+
+GEMM_KERNELS(GEMM_KERNEL, bf16, bf16)

@@ -1,0 +1,4 @@
+/* gemm.cuh for f16. */
+#include "kernels/cuda/gemm.cuh"
+
+GEMM_KERNELS(GEMM_KERNEL, f16, f16)

@@ -1,0 +1,198 @@
+/* Kernels whose unit is a row and whose limit is memory: embedding gather, norm (with gather of
+ * first rows, broadcast and quantisation as special sources), pooling, L2-normalised vectors, and
+ * the copy of a batch's integers. */
+#include "kernels/cuda/catalog.h"
+#include "kernels/cuda/rows.cuh"
+
+namespace crank
+{
+
+/* x + row `index` of a [*, cols] table in one of three types. */
+template <int NV>
+__device__ __forceinline__ void add_table_row(row<NV> &r, const void *table, int type, int index,
+                                              int cols, bool whole)
+{
+    if (table == nullptr) return;
+    const int lane = threadIdx.x & 31;
+#pragma unroll
+    for (int i = 0; i < NV; i++) {
+        int column = (lane + 32 * i) * 8, left = cols - column;
+        if (left <= 0) continue;
+        size_t at = static_cast<size_t>(index) * cols + column;
+        float v[8];
+        if (type == ARGS_F32)
+            load8_f32(v, static_cast<const float *>(table) + at, left, whole);
+        else if (type == ARGS_F16)
+            load8_16<f16>(v, static_cast<const uint16_t *>(table) + at, left, whole);
+        else
+            load8_16<bf16>(v, static_cast<const uint16_t *>(table) + at, left, whole);
+#pragma unroll
+        for (int j = 0; j < 8; j++) r.v[i][j] += v[j];
+    }
+}
+
+/* out[t] = norm(word[ids[t]] + type[types[t]] + position[positions[t]])
+ * Grid: ceil(T / 4), block: 4 warps, a warp a row. Added in f32 in that order.
+ * Limit: memory, (3 table rows + 1 row) * 2 bytes a column. */
+template <class T, int NV> __device__ __forceinline__ void embed_norm(const embed_args &a)
+{
+    begin_after();
+    const int t = blockIdx.x * (blockDim.x >> 5) + (threadIdx.x >> 5);
+    if (t >= count_of(a.n_rows)) return;
+    row<NV> r;
+#pragma unroll
+    for (int i = 0; i < NV; i++) zero8(r.v[i]);
+    const bool whole = a.vectors != 0;
+    add_table_row(r, a.word, a.table_type, a.ids[t], a.cols, whole);
+    if (a.type != nullptr) add_table_row(r, a.type, a.table_type, a.types[t], a.cols, whole);
+    if (a.position != nullptr)
+        add_table_row(r, a.position, a.table_type, a.positions[t], a.cols, whole);
+    norm_row(r, a.cols, a.norm, whole);
+    store_row<T>(r, a.out, t, a.cols);
+}
+
+/* out[i] = norm(source[rows[i]]), or norm(constant).
+ * Grid: ceil(rows / 4), block: 4 warps, a warp a row; the row stays in registers between the two
+ * passes of the statistics. Limit: memory, one read and one write of the row (plus its int8 form). */
+template <class T, int NV> __device__ __forceinline__ void norm_rows(const row_args &a)
+{
+    begin_after();
+    const int i = blockIdx.x * (blockDim.x >> 5) + (threadIdx.x >> 5);
+    if (i >= count_of(a.n_rows)) return;
+    row<NV> r;
+    if (a.constant != nullptr) {
+        const int lane = threadIdx.x & 31;
+#pragma unroll
+        for (int k = 0; k < NV; k++) {
+            int column = (lane + 32 * k) * 8;
+            load8_f32(r.v[k], a.constant + column, a.cols - column, a.vectors != 0);
+        }
+    } else {
+        load_row<T>(r, a.source, a.rows != nullptr ? a.rows[i] : i, a.cols);
+    }
+    norm_row(r, a.cols, a.norm, a.vectors != 0);
+    store_row<T>(r, a.out, i, a.cols);
+}
+
+/* operand[i], scale[i] = int8 form of x[i]; any width (FFN rows are wide), so the row is read twice
+ * and kept by the L1 cache instead of registers.
+ * Grid: ceil(rows / 4), block: 4 warps, a warp a row. Limit: memory. */
+template <class T> __device__ __forceinline__ void quantise_rows(const row_args &a)
+{
+    begin_after();
+    const int i = blockIdx.x * (blockDim.x >> 5) + (threadIdx.x >> 5), lane = threadIdx.x & 31;
+    if (i >= count_of(a.n_rows)) return;
+    const int ld = ARGS_LD(a.cols);
+    const uint4 *p = reinterpret_cast<const uint4 *>(static_cast<const uint16_t *>(a.source) +
+                                                     static_cast<size_t>(i) * ld);
+    float largest = 0.0f, v[8];
+    for (int c = lane; c * 8 < ld; c += 32) {
+        unpack8<T>(v, p[c]);
+        largest = fmaxf(largest, largest8(v));
+    }
+    largest = warp_max(largest);
+    const float inverse = quantise_inverse(largest);
+    uint2 *q = reinterpret_cast<uint2 *>(a.out.operand + static_cast<size_t>(i) * ld);
+    for (int c = lane; c * 8 < ld; c += 32) {
+        unpack8<T>(v, p[c]);
+        q[c] = quantise8(v, inverse);
+    }
+    if (lane == 0) a.out.scale[i] = quantise_scale(largest);
+}
+
+/* out[b] = mean or maximum over the rows of sequence b, in f32, in row order.
+ * Grid: (ceil(ld / 64), B), block: 32 threads, a thread two columns. Limit: memory latency; it runs
+ * once per forward. */
+template <class T> __device__ __forceinline__ void pool_rows(const pool_args &a)
+{
+    begin_after();
+    const int b = blockIdx.y, column = (blockIdx.x * 32 + threadIdx.x) * 2;
+    if (b >= count_of(a.n_rows) || column >= a.ld) return;
+    const int first = a.starts[b], end = a.starts[b + 1];
+    const uint32_t *p = reinterpret_cast<const uint32_t *>(static_cast<const uint16_t *>(a.x) +
+                                                           column);
+    float2 sum = make_float2(0.0f, 0.0f);
+    for (int t = first; t < end; t++) {
+        float2 v = T::unpack(p[static_cast<size_t>(t) * (a.ld / 2)]);
+        if (!a.maximum)
+            sum.x += v.x, sum.y += v.y;
+        else if (t == first)
+            sum = v;
+        else
+            sum.x = fmaxf(sum.x, v.x), sum.y = fmaxf(sum.y, v.y);
+    }
+    if (!a.maximum) {
+        float n = static_cast<float>(end - first);
+        sum.x /= n, sum.y /= n;
+    }
+    reinterpret_cast<uint32_t *>(static_cast<uint16_t *>(a.out) + static_cast<size_t>(b) * a.ld)
+        [column / 2] = T::pack(sum.x, sum.y);
+}
+
+/* vectors[i] = x[i] / max(|x[i]|, 1e-12), or x[i]; f32, written across the bus.
+ * Grid: ceil(rows / 4), block: 4 warps, a warp a row, two passes over it. */
+template <class T> __device__ __forceinline__ void write_vectors(const vectors_args &a)
+{
+    begin_after();
+    const int i = blockIdx.x * (blockDim.x >> 5) + (threadIdx.x >> 5), lane = threadIdx.x & 31;
+    if (i >= count_of(a.n_rows)) return;
+    const uint16_t *p = static_cast<const uint16_t *>(a.x) + static_cast<size_t>(i) * a.ld;
+    float scale = 1.0f;
+    if (a.normalize) {
+        float sum = 0.0f;
+        for (int c = lane; c < a.cols; c += 32) {
+            float v = load16<T>(p + c);
+            sum += v * v;
+        }
+        scale = fmaxf(sqrtf(warp_sum(sum)), 1e-12f);
+    }
+    float *out = a.vectors + static_cast<size_t>(i) * a.cols;
+    for (int c = lane; c < a.cols; c += 32) out[c] = load16<T>(p + c) / scale;
+}
+
+} // namespace crank
+
+using namespace crank;
+
+/* Copies the batch's integers from mapped host memory. Grid: ceil(vectors / 256), block: 256. */
+extern "C" __global__ void __launch_bounds__(256) batch_copy(const __grid_constant__ copy_args a)
+{
+    begin_after();
+    int i = blockIdx.x * 256 + threadIdx.x;
+    if (i < a.n_vectors)
+        static_cast<uint4 *>(a.target)[i] = static_cast<const uint4 *>(a.source)[i];
+}
+
+#define ROW_KERNELS(width, type)                                                                   \
+    extern "C" __global__ void __launch_bounds__(128)                                              \
+        embed_norm_warp_per_row_##type##_##width(const __grid_constant__ embed_args a)             \
+    {                                                                                              \
+        embed_norm<type, width / 256>(a);                                                          \
+    }                                                                                              \
+    extern "C" __global__ void __launch_bounds__(128)                                              \
+        norm_warp_per_row_##type##_##width(const __grid_constant__ row_args a)                     \
+    {                                                                                              \
+        norm_rows<type, width / 256>(a);                                                           \
+    }
+ROW_WIDTHS(ROW_KERNELS, f16)
+ROW_WIDTHS(ROW_KERNELS, bf16)
+
+#define TYPE_KERNELS(type)                                                                         \
+    extern "C" __global__ void __launch_bounds__(128)                                              \
+        quantise_warp_per_row_##type(const __grid_constant__ row_args a)                           \
+    {                                                                                              \
+        quantise_rows<type>(a);                                                                    \
+    }                                                                                              \
+    extern "C" __global__ void __launch_bounds__(32)                                               \
+        pool_thread_per_pair_##type(const __grid_constant__ pool_args a)                           \
+    {                                                                                              \
+        pool_rows<type>(a);                                                                        \
+    }                                                                                              \
+    extern "C" __global__ void __launch_bounds__(128)                                              \
+        vectors_warp_per_row_##type(const __grid_constant__ vectors_args a)                        \
+    {                                                                                              \
+        write_vectors<type>(a);                                                                    \
+    }
+
+TYPE_KERNELS(f16)
+TYPE_KERNELS(bf16)

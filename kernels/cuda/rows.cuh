@@ -1,0 +1,200 @@
+/* One row in one warp: load, normalise, store. Shared by every kernel that finishes whole rows, so
+ * that a row has the same bits whichever kernel made it.
+ *
+ * Ownership: a row is cut into chunks of 8 columns; lane l holds chunks l, l+32, ... in f32
+ * registers (NV of them: columns <= 256 * NV). Sums: each lane adds its columns in order, then the
+ * lanes are added by a butterfly (xor 16, 8, 4, 2, 1): an order that depends on the width alone.
+ * Columns past the end hold 0 and are stored as 0 up to ARGS_LD. */
+#ifndef CRANK_CUDA_ROWS_CUH
+#define CRANK_CUDA_ROWS_CUH
+
+#include "kernels/cuda/args.h"
+#include "kernels/cuda/ptx.cuh"
+
+namespace crank
+{
+
+enum { NORM_NONE = 0, NORM_LAYER = 1, NORM_RMS = 2 };
+
+template <int NV> struct row {
+    float v[NV][8];
+};
+
+__device__ __forceinline__ void zero8(float (&v)[8])
+{
+#pragma unroll
+    for (int i = 0; i < 8; i++) v[i] = 0.0f;
+}
+
+/* v[i] = p[i] for i < n (n may be <= 0), else 0. whole: 16-byte loads are legal and n is 0 or 8. */
+__device__ __forceinline__ void load8_f32(float (&v)[8], const float *p, int n, bool whole)
+{
+    zero8(v);
+    if (whole && n >= 8) {
+        float4 a = __ldg(reinterpret_cast<const float4 *>(p));
+        float4 b = __ldg(reinterpret_cast<const float4 *>(p) + 1);
+        v[0] = a.x, v[1] = a.y, v[2] = a.z, v[3] = a.w;
+        v[4] = b.x, v[5] = b.y, v[6] = b.z, v[7] = b.w;
+    } else {
+#pragma unroll
+        for (int i = 0; i < 8; i++)
+            if (i < n) v[i] = __ldg(p + i);
+    }
+}
+
+template <class T> __device__ __forceinline__ void unpack8(float (&v)[8], uint4 u)
+{
+    float2 a = T::unpack(u.x), b = T::unpack(u.y), c = T::unpack(u.z), d = T::unpack(u.w);
+    v[0] = a.x, v[1] = a.y, v[2] = b.x, v[3] = b.y;
+    v[4] = c.x, v[5] = c.y, v[6] = d.x, v[7] = d.y;
+}
+
+template <class T> __device__ __forceinline__ uint4 pack8(const float (&v)[8])
+{
+    return make_uint4(T::pack(v[0], v[1]), T::pack(v[2], v[3]), T::pack(v[4], v[5]),
+                      T::pack(v[6], v[7]));
+}
+
+/* The same from 16-bit numbers in memory that is read-only for the kernel (tables). */
+template <class T>
+__device__ __forceinline__ void load8_16(float (&v)[8], const uint16_t *p, int n, bool whole)
+{
+    zero8(v);
+    if (whole && n >= 8) {
+        unpack8<T>(v, __ldg(reinterpret_cast<const uint4 *>(p)));
+    } else {
+#pragma unroll
+        for (int i = 0; i < 8; i++)
+            if (i < n) v[i] = load16<T>(p + i);
+    }
+}
+
+/* A row of an activation tensor: its padding columns are there and zero. */
+template <class T, int NV>
+__device__ __forceinline__ void load_row(row<NV> &r, const void *tensor, int index, int cols)
+{
+    const int lane = threadIdx.x & 31, ld = ARGS_LD(cols);
+    const uint4 *p = reinterpret_cast<const uint4 *>(static_cast<const uint16_t *>(tensor) +
+                                                     static_cast<size_t>(index) * ld);
+#pragma unroll
+    for (int i = 0; i < NV; i++) {
+        int chunk = lane + 32 * i;
+        if (chunk * 8 < cols)
+            unpack8<T>(r.v[i], p[chunk]);
+        else
+            zero8(r.v[i]);
+    }
+}
+
+template <int NV>
+__device__ __forceinline__ void norm_row(row<NV> &r, int cols, const norm_args &norm, bool whole)
+{
+    if (norm.kind == NORM_NONE) return;
+    const int lane = threadIdx.x & 31;
+    float mean = 0.0f, sum = 0.0f;
+    if (norm.kind == NORM_LAYER) {
+#pragma unroll
+        for (int i = 0; i < NV; i++)
+#pragma unroll
+            for (int j = 0; j < 8; j++) sum += r.v[i][j];
+        mean = warp_sum(sum) / static_cast<float>(cols);
+        sum = 0.0f;
+    }
+#pragma unroll
+    for (int i = 0; i < NV; i++) {
+        int left = cols - (lane + 32 * i) * 8;
+#pragma unroll
+        for (int j = 0; j < 8; j++) {
+            float d = r.v[i][j] - mean;
+            if (j < left) sum += d * d;
+        }
+    }
+    const float scale = 1.0f / sqrtf(warp_sum(sum) / static_cast<float>(cols) + norm.epsilon);
+#pragma unroll
+    for (int i = 0; i < NV; i++) {
+        int column = (lane + 32 * i) * 8, left = cols - column;
+        if (left <= 0) continue;
+        float gamma[8], beta[8];
+        load8_f32(gamma, norm.gamma + column, left, whole);
+        zero8(beta);
+        if (norm.beta != nullptr) load8_f32(beta, norm.beta + column, left, whole);
+#pragma unroll
+        for (int j = 0; j < 8; j++) /* gamma and beta are 0 past the end, and so is the result */
+            r.v[i][j] = (r.v[i][j] - mean) * scale * gamma[j] + beta[j];
+    }
+}
+
+/* Symmetric per-row int8: scale = max|x| / 127, q = round to nearest even of x * (127 / max|x|). */
+__device__ __forceinline__ float largest8(const float (&v)[8])
+{
+    float largest = 0.0f;
+#pragma unroll
+    for (int i = 0; i < 8; i++) largest = fmaxf(largest, fabsf(v[i]));
+    return largest;
+}
+
+__device__ __forceinline__ float quantise_inverse(float largest)
+{
+    return largest > 0.0f ? 127.0f / largest : 0.0f;
+}
+
+__device__ __forceinline__ float quantise_scale(float largest)
+{
+    return largest / 127.0f;
+}
+
+__device__ __forceinline__ uint2 quantise8(const float (&v)[8], float inverse)
+{
+    uint32_t q[2] = {0, 0};
+#pragma unroll
+    for (int i = 0; i < 8; i++) {
+        int n = __float2int_rn(v[i] * inverse);
+        q[i >> 2] |= static_cast<uint32_t>(n & 255) << (8 * (i & 3));
+    }
+    return make_uint2(q[0], q[1]);
+}
+
+template <int NV>
+__device__ __forceinline__ void quantise_row(const row<NV> &r, int8_t *operand, float *scale,
+                                             int index, int cols)
+{
+    const int lane = threadIdx.x & 31, ld = ARGS_LD(cols);
+    float largest = 0.0f;
+#pragma unroll
+    for (int i = 0; i < NV; i++) largest = fmaxf(largest, largest8(r.v[i]));
+    largest = warp_max(largest);
+    const float inverse = quantise_inverse(largest);
+    uint2 *p = reinterpret_cast<uint2 *>(operand + static_cast<size_t>(index) * ld);
+#pragma unroll
+    for (int i = 0; i < NV; i++) {
+        int chunk = lane + 32 * i;
+        if (chunk * 8 < ld) p[chunk] = quantise8(r.v[i], inverse);
+    }
+    if (lane == 0) scale[index] = quantise_scale(largest);
+}
+
+template <class T, int NV>
+__device__ __forceinline__ void store_row(const row<NV> &r, const row_output &out, int index,
+                                          int cols)
+{
+    const int lane = threadIdx.x & 31, ld = ARGS_LD(cols);
+    if (out.value != nullptr) {
+        uint4 *p = reinterpret_cast<uint4 *>(static_cast<uint16_t *>(out.value) +
+                                             static_cast<size_t>(index) * ld);
+#pragma unroll
+        for (int i = 0; i < NV; i++) {
+            int chunk = lane + 32 * i;
+            if (chunk * 8 < ld) p[chunk] = pack8<T>(r.v[i]);
+        }
+    }
+    if (out.operand != nullptr) quantise_row(r, out.operand, out.scale, index, cols);
+}
+
+__device__ __forceinline__ int count_of(const row_count &n)
+{
+    return n.device != nullptr ? *n.device : n.value;
+}
+
+} // namespace crank
+
+#endif
