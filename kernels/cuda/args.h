@@ -56,9 +56,10 @@ typedef struct row_output {
 typedef struct row_args {
     row_count n_rows;
     int32_t cols;
-    int32_t vectors; /* 1: rows of 8 and pointers of 16 bytes everywhere, so 16-byte loads are legal */
-    const int32_t *rows;  /* NULL: row i */
-    const void *source;   /* [*, ARGS_LD(cols)] 16 bit */
+    int32_t
+        vectors; /* 1: rows of 8 and pointers of 16 bytes everywhere, so 16-byte loads are legal */
+    const int32_t *rows;   /* NULL: row i */
+    const void *source;    /* [*, ARGS_LD(cols)] 16 bit */
     const float *constant; /* [cols]: every row is this one; source is not read */
     norm_args norm;
     row_output out;
@@ -84,7 +85,7 @@ typedef struct gemm_args {
     int32_t out_ld;     /* elements between rows of out and residual */
     int32_t activation; /* ops_activation */
     const void *x, *w;
-    const float *bias;             /* [n] */
+    const float *bias;              /* [n] */
     const float *x_scale, *w_scale; /* int8: [rows], [n] */
     const void *residual;
     void *out;

@@ -1,7 +1,7 @@
 /* out = softmax(Q K^T * scale) V for packed sequences of any length: one kernel template.
  *
- * qkv: [T, 3 * H * K] (q | k | v), out: [T, H * K], both 16 bit. A tile is 16 query rows per warp of
- * one sequence and one head.
+ * qkv: [T, 3 * H * K] (q | k | v), out: [T, H * K], both 16 bit. A tile is 16 query rows per warp
+ * of one sequence and one head.
  *
  * Grid: (query tiles, H); block: 1, 4 or 8 warps (tiles of 16, 64 or 128 rows). The list of tiles
  * comes with the batch. Shared memory: the tile's Q rows, then n_stages stages of stage_rows K rows
@@ -52,8 +52,8 @@ __device__ __forceinline__ float rotated(const uint16_t *x, int row, int j, cons
 
 /* Copies rows first .. first + padded - 1 of one head of one of q, k, v into a tile of HD columns;
  * rows from `valid` on are zero. x points at the head's column in the sequence's first row.
- * 16-byte copies are asynchronous; where the head's rows do not allow them, or a rotation is wanted,
- * elements are stored one by one. */
+ * 16-byte copies are asynchronous; where the head's rows do not allow them, or a rotation is
+ * wanted, elements are stored one by one. */
 template <class T, int HD, bool GENERAL>
 __device__ __forceinline__ void load_head(uint32_t tile, const uint16_t *x, int first, int valid,
                                           int padded, bool rotate, const attention_args &a)
@@ -89,9 +89,9 @@ template <class T, int HD, bool GENERAL>
 __device__ __forceinline__ void attention(const attention_args &a)
 {
     extern __shared__ __align__(128) unsigned char attention_shared[];
-    constexpr int ROW = HD * 2;         /* bytes */
-    constexpr int KS = HD / 16;         /* mma steps over the head width */
-    constexpr int ND = HD / 8;          /* n8 tiles of the output */
+    constexpr int ROW = HD * 2; /* bytes */
+    constexpr int KS = HD / 16; /* mma steps over the head width */
+    constexpr int ND = HD / 8;  /* n8 tiles of the output */
     constexpr float LOG2E = 1.4426950408889634f;
     const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, g = lane >> 2, t = lane & 3;
 
@@ -133,14 +133,16 @@ __device__ __forceinline__ void attention(const attention_args &a)
     auto load_v = [&](int block) {
         const int first = block * KEY_BLOCK, there = min(KEY_BLOCK, keys - first);
         const uint32_t to = stage0 + (a.n_stages == 2 ? (block & 1) * stage_bytes : 0);
-        load_head<T, HD, GENERAL>(to + a.stage_rows * ROW, v, first, there, (there + 15) & ~15, false,
-                                  a);
+        load_head<T, HD, GENERAL>(to + a.stage_rows * ROW, v, first, there, (there + 15) & ~15,
+                                  false, a);
         cp_async_commit();
     };
 
     load_head<T, HD, GENERAL>(q_tile, q, tile_row, valid_rows, tile_rows, rotate, a);
-    if (first_block <= last_block) load_k(first_block);
-    else cp_async_commit();
+    if (first_block <= last_block)
+        load_k(first_block);
+    else
+        cp_async_commit();
     if (first_block <= last_block) load_v(first_block);
 
     uint32_t fq[KS][4];
@@ -218,7 +220,8 @@ __device__ __forceinline__ void attention(const attention_args &a)
             for (int i = 0; i < 2; i++) {
                 block_max[i] = fmaxf(block_max[i], __shfl_xor_sync(0xffffffffu, block_max[i], 1));
                 block_max[i] = fmaxf(block_max[i], __shfl_xor_sync(0xffffffffu, block_max[i], 2));
-                /* A row that has seen no key yet keeps -inf; shifting by 0 then gives 2^-inf = 0. */
+                /* A row that has seen no key yet keeps -inf; shifting by 0 then gives 2^-inf = 0.
+                 */
                 shift[i] = block_max[i] == -INFINITY ? 0.0f : block_max[i] * to_log2;
                 const float rescale = exp2_fast(row_max[i] * to_log2 - shift[i]);
                 row_max[i] = block_max[i];

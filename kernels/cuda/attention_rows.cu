@@ -49,10 +49,10 @@ template <class T> __device__ __forceinline__ void attention_rows(const attentio
 
     float *q = reinterpret_cast<float *>(rows_shared);
     float *scores = q + 128, *partial = scores + a.max_keys, *scratch = partial + 256;
-    const uint16_t *query = static_cast<const uint16_t *>(a.q) + static_cast<size_t>(b) * a.q_ld +
-                            h * width;
-    const uint16_t *key = static_cast<const uint16_t *>(a.kv) +
-                          static_cast<size_t>(start) * a.kv_ld + h * width;
+    const uint16_t *query =
+        static_cast<const uint16_t *>(a.q) + static_cast<size_t>(b) * a.q_ld + h * width;
+    const uint16_t *key =
+        static_cast<const uint16_t *>(a.kv) + static_cast<size_t>(start) * a.kv_ld + h * width;
     const uint16_t *value = key + a.n_heads * width;
     if (tid < width) q[tid] = load16<T>(query + tid);
     __syncthreads();
@@ -169,8 +169,8 @@ template <class T, int HEADS> __device__ __forceinline__ void fold_attend(const 
         u[i] = i < heads * a.d ? u_from[i] : 0.0f;
     __syncthreads();
 
-    const uint32_t *x = reinterpret_cast<const uint32_t *>(
-        static_cast<const uint16_t *>(a.x) + static_cast<size_t>(start) * a.x_ld);
+    const uint32_t *x = reinterpret_cast<const uint32_t *>(static_cast<const uint16_t *>(a.x) +
+                                                           static_cast<size_t>(start) * a.x_ld);
     for (int j = warp; j < keys; j += warps) {
         float sum[HEADS];
 #pragma unroll

@@ -76,11 +76,11 @@ enum {
 #define CU_FUNC_ENUM(name, number) CU_FUNC_##name = (number),
     CU_FUNC_ATTRIBUTE_LIST(CU_FUNC_ENUM)
 #undef CU_FUNC_ENUM
-    CU_STREAM_NON_BLOCKING = 1,
-    CU_STREAM_CAPTURE_MODE_THREAD_LOCAL = 1,
-    CU_MEMHOSTALLOC_PORTABLE = 1,
-    CU_MEMHOSTALLOC_DEVICEMAP = 2,
-    CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_SERIALIZATION = 6,
+        CU_FLAG_STREAM_NON_BLOCKING = 1,
+    CU_FLAG_CAPTURE_THREAD_LOCAL = 1,
+    CU_FLAG_HOST_PORTABLE = 1,
+    CU_FLAG_HOST_MAPPED = 2,
+    CU_ATTRIBUTE_OVERLAP = 6,
 };
 
 typedef struct cu_launch_attribute {
@@ -114,7 +114,7 @@ typedef struct cu_launch_config {
     X(context_retain, "cuDevicePrimaryCtxRetain", (cu_context * context, cu_device device))        \
     X(context_release, "cuDevicePrimaryCtxRelease_v2", (cu_device device))                         \
     X(context_set, "cuCtxSetCurrent", (cu_context context))                                        \
-    X(memory_info, "cuMemGetInfo_v2", (size_t *free_bytes, size_t *total_bytes))                   \
+    X(memory_info, "cuMemGetInfo_v2", (size_t * free_bytes, size_t * total_bytes))                 \
     X(memory_alloc, "cuMemAlloc_v2", (cu_address * address, size_t bytes))                         \
     X(memory_free, "cuMemFree_v2", (cu_address address))                                           \
     X(host_alloc, "cuMemHostAlloc", (void **pointer, size_t bytes, unsigned flags))                \

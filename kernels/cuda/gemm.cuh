@@ -234,7 +234,8 @@ template <class S, epilogue E> __device__ __forceinline__ void gemm(const gemm_a
                     a.x_scale != nullptr ? a.x_scale[min(m0 + r, rows - 1)] : 0.0f;
 #pragma unroll
                 for (int j = 0; j < S::NJ; j++)
-                    store_shared(place(r, warp_n * S::TN + j * 8 + 2 * t), finish(i, half, j, x_scale));
+                    store_shared(place(r, warp_n * S::TN + j * 8 + 2 * t),
+                                 finish(i, half, j, x_scale));
             }
         __syncthreads();
         constexpr int PAIRS = OUT_COLUMNS / 2;
@@ -253,14 +254,15 @@ template <class S, epilogue E> __device__ __forceinline__ void gemm(const gemm_a
                 V::pack(v.x, v.y);
         }
     } else {
-        /* Sums to 16-bit values in the staging area. The slot was last read STAGES-1 steps ago, before
-         * a barrier. */
+        /* Sums to 16-bit values in the staging area. The slot was last read STAGES-1 steps ago,
+         * before a barrier. */
 #pragma unroll
         for (int i = 0; i < S::MI; i++) {
 #pragma unroll
             for (int half = 0; half < 2; half++) {
                 const int r = warp_m * S::TM + i * 16 + half * 8 + g;
-                const float x_scale = a.x_scale != nullptr ? a.x_scale[min(m0 + r, rows - 1)] : 0.0f;
+                const float x_scale =
+                    a.x_scale != nullptr ? a.x_scale[min(m0 + r, rows - 1)] : 0.0f;
 #pragma unroll
                 for (int j = 0; j < S::NJ; j++) {
                     float2 v = finish(i, half, j, x_scale);
@@ -292,7 +294,8 @@ template <class S, epilogue E> __device__ __forceinline__ void gemm(const gemm_a
 #define GEMM_SHAPE(bm, bn, wm, wn, stages)                                                         \
     namespace crank                                                                                \
     {                                                                                              \
-    template <class T> struct gemm_##bm##x##bn : gemm_shape<T, bm, bn, wm, wn, stages> {};         \
+    template <class T> struct gemm_##bm##x##bn : gemm_shape<T, bm, bn, wm, wn, stages> {           \
+    };                                                                                             \
     }
 GEMM_TILES(GEMM_SHAPE)
 #undef GEMM_SHAPE

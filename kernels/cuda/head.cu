@@ -59,8 +59,7 @@ template <class T> __device__ __forceinline__ void head_logits(const head_args &
     if (a.dense != nullptr) {
         __threadfence();
         __syncthreads();
-        if (threadIdx.x == 0)
-            last = atomicAdd(a.tickets + blockIdx.y, 1u) == gridDim.x - 1;
+        if (threadIdx.x == 0) last = atomicAdd(a.tickets + blockIdx.y, 1u) == gridDim.x - 1;
         __syncthreads();
         if (!last) return;
         __threadfence();
@@ -108,7 +107,8 @@ template <class T> __device__ __forceinline__ void head_logits(const head_args &
 
 } // namespace crank
 
-extern "C" __global__ void __launch_bounds__(256) head_logits_f16(const __grid_constant__ head_args a)
+extern "C" __global__ void __launch_bounds__(256)
+    head_logits_f16(const __grid_constant__ head_args a)
 {
     crank::head_logits<crank::f16>(a);
 }

@@ -2,10 +2,10 @@
  * and the two 16-bit types.
  *
  * Lane l of a warp: g = l >> 2, t = l & 3. Fragments of mma.m16n8k16 (16-bit) and m16n8k32 (s8):
- *   A  a0: row g, bytes 4t..4t+3 of the 32-byte k step    a1: row g+8    a2, a3: the same, bytes 16+4t..
- *   B  b0: column g, bytes 4t..        b1: column g, bytes 16+4t..
- *   C  c0, c1: row g, columns 2t, 2t+1     c2, c3: row g+8
- * Source: PTX ISA 9.0, sections on mma, ldmatrix, cp.async, griddepcontrol. */
+ *   A  a0: row g, bytes 4t..4t+3 of the 32-byte k step    a1: row g+8    a2, a3: the same, bytes
+ * 16+4t.. B  b0: column g, bytes 4t..        b1: column g, bytes 16+4t.. C  c0, c1: row g, columns
+ * 2t, 2t+1     c2, c3: row g+8 Source: PTX ISA 9.0, sections on mma, ldmatrix, cp.async,
+ * griddepcontrol. */
 #ifndef CRANK_CUDA_PTX_CUH
 #define CRANK_CUDA_PTX_CUH
 

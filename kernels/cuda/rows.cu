@@ -53,7 +53,8 @@ template <class T, int NV> __device__ __forceinline__ void embed_norm(const embe
 
 /* out[i] = norm(source[rows[i]]), or norm(constant).
  * Grid: ceil(rows / 4), block: 4 warps, a warp a row; the row stays in registers between the two
- * passes of the statistics. Limit: memory, one read and one write of the row (plus its int8 form). */
+ * passes of the statistics. Limit: memory, one read and one write of the row (plus its int8 form).
+ */
 template <class T, int NV> __device__ __forceinline__ void norm_rows(const row_args &a)
 {
     begin_after();
@@ -109,8 +110,8 @@ template <class T> __device__ __forceinline__ void pool_rows(const pool_args &a)
     const int b = blockIdx.y, column = (blockIdx.x * 32 + threadIdx.x) * 2;
     if (b >= count_of(a.n_rows) || column >= a.ld) return;
     const int first = a.starts[b], end = a.starts[b + 1];
-    const uint32_t *p = reinterpret_cast<const uint32_t *>(static_cast<const uint16_t *>(a.x) +
-                                                           column);
+    const uint32_t *p =
+        reinterpret_cast<const uint32_t *>(static_cast<const uint16_t *>(a.x) + column);
     float2 sum = make_float2(0.0f, 0.0f);
     for (int t = first; t < end; t++) {
         float2 v = T::unpack(p[static_cast<size_t>(t) * (a.ld / 2)]);
@@ -125,8 +126,8 @@ template <class T> __device__ __forceinline__ void pool_rows(const pool_args &a)
         float n = static_cast<float>(end - first);
         sum.x /= n, sum.y /= n;
     }
-    reinterpret_cast<uint32_t *>(static_cast<uint16_t *>(a.out) + static_cast<size_t>(b) * a.ld)
-        [column / 2] = T::pack(sum.x, sum.y);
+    reinterpret_cast<uint32_t *>(static_cast<uint16_t *>(a.out) +
+                                 static_cast<size_t>(b) * a.ld)[column / 2] = T::pack(sum.x, sum.y);
 }
 
 /* vectors[i] = x[i] / max(|x[i]|, 1e-12), or x[i]; f32, written across the bus.
