@@ -105,3 +105,4 @@ string(APPEND embed "\nconst int cuda_image_version = ${version};\n"
 file(CONFIGURE OUTPUT ${CRANK_CUDA_DIR}/embed.c CONTENT "${embed}" @ONLY)
 set_source_files_properties(${CRANK_CUDA_DIR}/embed.c PROPERTIES OBJECT_DEPENDS "${CRANK_CUDA_FILES}")
 list(APPEND CRANK_SOURCES ${CRANK_CUDA_DIR}/embed.c)
+list(APPEND CRANK_PRIVATE_LIBRARIES ZLIB::ZLIB) # for the PTX
