@@ -124,6 +124,7 @@ crank_status encode_piece(encoding *e, size_t start, size_t end)
            added_find(&tok->added.normalized, text->bytes, text->n, from, text->n, at,
                       (e->flags & TOK_SPECIALS_AS_TEXT) != 0, &match)) {
         if (match.start > at) CRANK_TRY(encode_words(e, text, at, match.start));
+        if (e->out->n > e->max_ids) return CRANK_OK; /* stopped early, before the token */
         tok_span span = tok_text_span(text, match.start, match.end);
         CRANK_TRY(push_token(e, match.id, span.start, span.end));
         at = match.end;

@@ -109,7 +109,8 @@ typedef struct builder {
     uint32_t *tail_at, *masks;
     uint8_t short_mask[512];
     char *tail;
-    size_t tail_bytes, tail_capacity;
+    size_t tail_bytes;
+    uint8_t *padded; /* one piece with zeros behind it, as the hash wants it */
 } builder;
 
 static void builder_close(builder *t)
@@ -118,14 +119,14 @@ static void builder_close(builder *t)
     mem_free(t->tail_at);
     mem_free(t->masks);
     mem_free(t->tail);
+    mem_free(t->padded);
 }
 
 /* false: the run of occupied slots is too long, try another seed. */
 static bool put_piece(builder *t, const char *text, size_t bytes, uint32_t id,
                       unsigned continuation)
 {
-    /* A copy with zeros behind it, as the hash wants it. */
-    uint8_t padded[TOK_MAX_TOKEN_BYTES + WORDPIECE_PADDING];
+    uint8_t *padded = t->padded;
     memcpy(padded, text, bytes);
     memset(padded + bytes, 0, WORDPIECE_PADDING);
     uint64_t seed = wordpiece_seed(t->h.seed, continuation);
@@ -183,7 +184,8 @@ static crank_status build(builder *t, const vocab_builder *v, const char *prefix
     t->tail_at = mem_array(t->h.n_slots, sizeof *t->tail_at);
     t->masks = mem_array(t->h.n_masks, sizeof *t->masks);
     t->tail = mem_alloc(tail);
-    CRANK_CHECK(t->slots && t->tail_at && t->masks && t->tail, OUT_OF_MEMORY, error,
+    t->padded = mem_alloc(TOK_MAX_TOKEN_BYTES + WORDPIECE_PADDING);
+    CRANK_CHECK(t->slots && t->tail_at && t->masks && t->tail && t->padded, OUT_OF_MEMORY, error,
                 "model.vocab: out of memory for %zu pieces", pieces / 2);
     for (t->h.seed = 0; t->h.seed < MAX_SEEDS; t->h.seed++) {
         memset(t->slots, 0, t->h.n_slots * sizeof *t->slots);
