@@ -2,6 +2,7 @@
 
 #include <jansson.h>
 #include <locale.h>
+#include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -161,6 +162,31 @@ static int is_digit(const jsontext_reader *r)
     return r->at < r->end && *r->at >= '0' && *r->at <= '9';
 }
 
+/* The number from `start` to r->at. strtod is exact, but reads the
+ * point of the process's locale, which is not ours to change. */
+static crank_status value_of_number(const jsontext_reader *r, const char *start, double *value)
+{
+    enum { MAX_CHARACTERS = 400 };
+    char text[MAX_CHARACTERS + 16];
+    const char *point = localeconv()->decimal_point;
+    size_t bytes = (size_t)(r->at - start), used = 0;
+    if (bytes > MAX_CHARACTERS) {
+        return jsontext_fail(r, start, "a number of more than %d characters", MAX_CHARACTERS);
+    }
+    for (size_t i = 0; i < bytes; i++) {
+        if (start[i] == '.' && strlen(point) < 8) {
+            memcpy(text + used, point, strlen(point));
+            used += strlen(point);
+        } else {
+            text[used++] = start[i];
+        }
+    }
+    text[used] = '\0';
+    *value = strtod(text, NULL);
+    if (isinf(*value)) return jsontext_fail(r, start, "a number out of range");
+    return CRANK_OK;
+}
+
 crank_status jsontext_number_at(jsontext_reader *r, int *integer)
 {
     const char *start = r->at;
@@ -191,8 +217,8 @@ crank_status jsontext_number_at(jsontext_reader *r, int *integer)
         }
     }
     long power = whole + (negative ? -exponent : exponent);
-    if (!zero && power > 308) return jsontext_fail(r, start, "a number out of range");
-    return CRANK_OK;
+    double value;
+    return !zero && power > 308 ? value_of_number(r, start, &value) : CRANK_OK;
 }
 
 crank_status jsontext_unsigned_at(jsontext_reader *r, const char *what, uint64_t *value)
@@ -213,30 +239,6 @@ crank_status jsontext_unsigned_at(jsontext_reader *r, const char *what, uint64_t
     if (r->at < r->end && (*r->at == '.' || (*r->at | 32) == 'e')) {
         return jsontext_fail(r, start, "%s: an integer is expected, not a fraction", what);
     }
-    return CRANK_OK;
-}
-
-/* The number at `start`, which jsontext_number_at has just taken. strtod is exact, but reads the
- * point of the process's locale, which is not ours to change. */
-static crank_status value_of_number(jsontext_reader *r, const char *start, double *value)
-{
-    enum { MAX_CHARACTERS = 400 };
-    char text[MAX_CHARACTERS + 16];
-    const char *point = localeconv()->decimal_point;
-    size_t bytes = (size_t)(r->at - start), used = 0;
-    if (bytes > MAX_CHARACTERS) {
-        return jsontext_fail(r, start, "a number of more than %d characters", MAX_CHARACTERS);
-    }
-    for (size_t i = 0; i < bytes; i++) {
-        if (start[i] == '.' && strlen(point) < 8) {
-            memcpy(text + used, point, strlen(point));
-            used += strlen(point);
-        } else {
-            text[used++] = start[i];
-        }
-    }
-    text[used] = '\0';
-    *value = strtod(text, NULL);
     return CRANK_OK;
 }
 

@@ -42,7 +42,8 @@ crank_status jsontext_string_at(jsontext_reader *r, int keep, char **text, size_
 /* Takes a non-negative integer below 2^64 and nothing that looks like one. what: for the message.
  */
 crank_status jsontext_unsigned_at(jsontext_reader *r, const char *what, uint64_t *value);
-/* Takes a number by JSON's grammar, 10^308 and above refused. *integer: no fraction, no exponent.
+/* Takes a number by JSON's grammar, refused where a double cannot hold it. *integer: no fraction,
+ * no exponent.
  */
 crank_status jsontext_number_at(jsontext_reader *r, int *integer);
 /* Takes any value; it stands `depth` levels deep. *members: of an object or array, not counting

@@ -115,7 +115,7 @@ static const bad_header bad_headers[] = {
     {"{\"a\":" T("U8", "[1]", "[0,1,2]") "}", 1, "header, byte 58: ']' is expected, ',' found"},
     {"{\"a\":" T("U8", "[1]", "[\"0\",1]") "}", 1,
      "header, byte 55: data_offsets: a non-negative integer is expected"},
-    {"{\"a\":" T("U8", "[1]", "[0,1]") ",\"b\":{\"x\":1e308}}", 1,
+    {"{\"a\":" T("U8", "[1]", "[0,1]") ",\"b\":{\"x\":2e308}}", 1,
      "header, byte 70: a number out of range"},
     {"{\"a\":{\"x\":-}}", 0, "header, byte 19: a number without digits"},
     {"{\"a\":{\"x\":1.}}", 0, "header, byte 20: a number without digits after its point"},

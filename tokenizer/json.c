@@ -2,6 +2,7 @@
 
 #include <string.h>
 
+#include "jsontext.h"
 #include "status.h"
 
 static const json_t *get(const json_t *object, const char *key)
@@ -52,7 +53,7 @@ crank_status tok_json_int(const json_t *object, const char *where, const char *k
         *out = json_integer_value(value);
         return CRANK_OK;
     }
-    /* Files with a number beyond 64 bits are read with every number as a real. */
+    /* A number beyond 64 bits was read as a real. */
     if (json_is_real(value)) {
         double real = json_real_value(value);
         if (real >= -9007199254740992.0 && real <= 9007199254740992.0 &&
@@ -105,15 +106,7 @@ crank_status tok_json_object(const json_t *object, const char *where, const char
 crank_status tok_json_parse(json_t **out, const char *name, const char *text, size_t bytes,
                             crank_error *error)
 {
-    json_error_t reason;
-    size_t flags = JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL;
-    *out = json_loadb(text, bytes, flags, &reason);
-    /* "no limit" is often written as 10^30 or as the largest 64-bit number. */
-    if (*out == NULL && json_error_code(&reason) == json_error_numeric_overflow)
-        *out = json_loadb(text, bytes, flags | JSON_DECODE_INT_AS_REAL, &reason);
-    if (*out != NULL) return CRANK_OK;
-    if (json_error_code(&reason) == json_error_out_of_memory)
-        return status_fail(error, CRANK_OUT_OF_MEMORY, "%s: out of memory", name);
-    return status_fail(error, CRANK_FORMAT, "%s: line %d, column %d (byte %d): %s", name,
-                       reason.line, reason.column, reason.position, reason.text);
+    /* "no limit" is often written as 10^30: such a number becomes a real. */
+    static const jsontext_limits limits = {.flags = JSONTEXT_NUL};
+    return jsontext_tree(out, name, text, bytes, &limits, error);
 }
