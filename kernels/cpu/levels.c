@@ -109,7 +109,7 @@ static const cpu_level avx2 = {
     .rows_name = "2x8 lanes of AVX2",
     .tile = {[OPS_F32] = {cpu_tile_f32_avx2, "FMA, tile 6x16"},
              [OPS_BF16] = {cpu_tile_bf16_avx2, "two FMA, tile 4x16"},
-             [OPS_INT8] = {cpu_tile_int8_avx2, "VPMADDWD, tile 3x16"}},
+             [OPS_INT8] = {cpu_tile_int8_avx2, "VPMADDWD, tile 2x16"}},
     .int8_form = CPU_INT8_S16,
 };
 #endif

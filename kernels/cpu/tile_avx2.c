@@ -1,5 +1,5 @@
 /* The AVX2 + FMA tiles: one panel (two registers of 8 outputs) by as many rows as 16 registers
- * carry: f32 6, bf16 4 (odd and even halves of the weights), int8 3 (four registers of [4 outputs]
+ * carry: f32 6, bf16 4 (odd and even halves of the weights), int8 2 (four registers of [4 outputs]
  * [2 halves of a step], see tile_avx512_int8.c). The same order of sums as everywhere. */
 #if defined(__AVX2__)
 #include <immintrin.h>
@@ -27,7 +27,7 @@ static inline __m256 start(const cpu_tile *t, int32_t p, int half)
     return t->bias != NULL ? _mm256_loadu_ps(t->bias + 16 * p + 8 * half) : _mm256_setzero_ps();
 }
 
-/* Calls block(t, row, panel, n) with n constant: 6, 4 or 3 rows while they last, then single. */
+/* Calls block(t, row, panel, n) with n constant: `many` rows while they last, then 2 and 1. */
 #define FOR_ROWS(block, many)                                                                      \
     for (int32_t p = 0; p < t->panels; p++) {                                                      \
         int32_t row = 0;                                                                           \
@@ -136,19 +136,30 @@ static inline __attribute__((always_inline)) void store_int8(const cpu_tile *t, 
     _mm256_storeu_ps(output_of(t, row, p) + 8 * half, y);
 }
 
+/* acc + pairs of w * x. Inline because gcc 12 otherwise moves the products ahead of the sums and
+ * spills half of the accumulators. */
+static inline __attribute__((always_inline)) __m256i add_products(__m256i acc, __m256i w, __m256i x)
+{
+    __m256i product;
+    __asm__("vpmaddwd %3, %2, %1\n\tvpaddd %1, %0, %0"
+            : "+x"(acc), "=&x"(product)
+            : "x"(w), "x"(x));
+    return acc;
+}
+
 static inline __attribute__((always_inline)) void int8_block(const cpu_tile *t, int32_t row,
                                                              int32_t p, const int n)
 {
     const char *a = row_of(t, row), *w = panel_of(t, p);
-    __m256i acc[3][4];
-#pragma GCC unroll 3
+    __m256i acc[2][4];
+#pragma GCC unroll 2
     for (int r = 0; r < n; r++) {
 #pragma GCC unroll 4
         for (int q = 0; q < 4; q++) acc[r][q] = _mm256_setzero_si256();
     }
     for (int32_t s = 0; s < t->steps; s++, w += t->w_step, a += 8) {
-        __m256i x[3];
-#pragma GCC unroll 3
+        __m256i x[2];
+#pragma GCC unroll 2
         for (int r = 0; r < n; r++) {
             int64_t four;
             memcpy(&four, a + (size_t)r * t->a_stride, sizeof four);
@@ -157,13 +168,11 @@ static inline __attribute__((always_inline)) void int8_block(const cpu_tile *t, 
 #pragma GCC unroll 4
         for (int q = 0; q < 4; q++) {
             __m256i wide = _mm256_cvtepi8_epi16(_mm_loadu_si128((const __m128i *)(w + 16 * q)));
-#pragma GCC unroll 3
-            for (int r = 0; r < n; r++) {
-                acc[r][q] = _mm256_add_epi32(acc[r][q], _mm256_madd_epi16(wide, x[r]));
-            }
+#pragma GCC unroll 2
+            for (int r = 0; r < n; r++) acc[r][q] = add_products(acc[r][q], wide, x[r]);
         }
     }
-#pragma GCC unroll 3
+#pragma GCC unroll 2
     for (int r = 0; r < n; r++) {
 #pragma GCC unroll 2
         for (int half = 0; half < 2; half++) { /* VPHADDD pairs within 128-bit lanes: 0 1 4 5 .. */
@@ -173,7 +182,7 @@ static inline __attribute__((always_inline)) void int8_block(const cpu_tile *t, 
     }
 }
 
-void cpu_tile_int8_avx2(const cpu_tile *t){FOR_ROWS(int8_block, 3)}
+void cpu_tile_int8_avx2(const cpu_tile *t){FOR_ROWS(int8_block, 2)}
 
 /* VPDPBUSD on 8 outputs, in the encoding of AVX-VNNI (VEX, client CPUs since Alder Lake) or of
  * AVX-512 VL. Inline because gcc 12 wraps the intrinsic in copies of the accumulator. */

@@ -72,18 +72,25 @@ void cpu_tile_int8_portable(const cpu_tile *t)
         for (int32_t r = 0; r < t->rows; r++) {
             const int16_t *a = row_of(t, r);
             const char *w = panel_of(t, p);
-            int32_t acc[16] = {0};
+            int32_t acc[32] = {0}; /* [16 outputs][even pair, odd pair of a step] */
             for (int32_t s = 0; s < t->steps; s++, w += t->w_step) {
-                const int8_t *b = (const int8_t *)w;
-                int32_t a0 = a[4 * s], a1 = a[4 * s + 1], a2 = a[4 * s + 2], a3 = a[4 * s + 3];
-                for (int l = 0; l < 16; l++) {
-                    acc[l] +=
-                        a0 * b[4 * l] + a1 * b[4 * l + 1] + a2 * b[4 * l + 2] + a3 * b[4 * l + 3];
+                /* 16-bit arithmetic, which the smallest vector units have: a byte pair splits into
+                 * its halves, and two products of at most 127 * 127 still fit. */
+                const int16_t *pairs = (const int16_t *)w;
+                int16_t low[32], high[32];
+                for (int i = 0; i < 32; i += 2) {
+                    low[i] = a[4 * s], low[i + 1] = a[4 * s + 2];
+                    high[i] = a[4 * s + 1], high[i + 1] = a[4 * s + 3];
+                }
+                for (int i = 0; i < 32; i++) {
+                    int16_t first = (int16_t)((int16_t)((uint16_t)pairs[i] << 8) >> 8);
+                    int16_t second = (int16_t)(pairs[i] >> 8);
+                    acc[i] += (int16_t)((int16_t)(first * low[i]) + (int16_t)(second * high[i]));
                 }
             }
             float *c = t->c + (size_t)r * t->ldc + 16 * (size_t)p;
             for (int l = 0; l < 16; l++) {
-                float y = (float)acc[l] * t->w_scale[16 * p + l];
+                float y = (float)(acc[2 * l] + acc[2 * l + 1]) * t->w_scale[16 * p + l];
                 c[l] = v_fma1(y, t->a_scale[r], t->bias[16 * p + l]);
             }
         }
