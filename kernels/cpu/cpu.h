@@ -110,6 +110,7 @@ typedef struct cpu_activate {
     int32_t rows, panels; /* panels of 16 outputs */
     ops_activation act;
     bool gated;
+    bool coarse; /* the result is rounded to bf16 or int8: GELU within 3e-5 max(1, |x|) will do */
 } cpu_activate;
 
 /* s = src + residual; sum = s; z = norm(s); value = z, operand = z in bf16 or int8 with scale.

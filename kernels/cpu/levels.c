@@ -47,7 +47,7 @@ static bool always(void)
 static const cpu_level avx512_bf16 = {
     .name = "avx512-bf16",
     .available = has_bf16,
-    .rows = &cpu_rows_avx512,
+    .rows = &cpu_rows_avx512_bf16,
     .rows_name = "16 lanes of AVX-512",
     .tile = {[OPS_F32] = {cpu_tile_f32_avx512, "FMA, tile 9x48"},
              [OPS_BF16] = {cpu_tile_bf16_avx512_bf16, "VDPBF16PS, tile 9x48"},

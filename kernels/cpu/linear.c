@@ -90,6 +90,7 @@ static void run_stripes(const linear_job *job, int worker, int32_t row, int32_t 
             .panels = panels / per_output,
             .act = job->act,
             .gated = job->gated,
+            .coarse = job->dtype != OPS_F32,
         };
         job->level->rows->activate(&finish);
     }

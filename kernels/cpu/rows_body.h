@@ -12,12 +12,12 @@
 /* ---- functions --------------------------------------------------------------------------------
  */
 
-/* 2^y, y clamped to [-126, 126]; relative error below 1.7e-7. n = round(y) by adding 1.5 * 2^23,
- * then a polynomial of degree 5 on [-1/2, 1/2] with value 1 at 0. */
-static inline v16 v_exp2(v16 y)
+/* 2^y, y clamped to -126 below and at most 126; relative error below 1.7e-7. n = round(y) by adding
+ * 1.5 * 2^23, then a polynomial of degree 5 on [-1/2, 1/2] with value 1 at 0. */
+static inline v16 v_exp2_to_126(v16 y)
 {
     v16 magic = v_set(0x1.8p23f);
-    y = v_min(v_max(y, v_set(-126.0f)), v_set(126.0f));
+    y = v_max(y, v_set(-126.0f));
     v16 t = v_add(y, magic);
     v16 f = v_sub(y, v_sub(t, magic));
     v16 p = v_set(0.001326464f);
@@ -29,28 +29,43 @@ static inline v16 v_exp2(v16 y)
     return v_scale_exponent(p, t);
 }
 
-#define LOG2_E 1.44269504f
-
-static inline v16 v_exp(v16 x)
+static inline v16 v_exp2(v16 y)
 {
-    return v_exp2(v_mul(x, v_set(LOG2_E)));
+    return v_exp2_to_126(v_min(y, v_set(126.0f)));
 }
 
-/* x Phi(x) = x (1/2 + x P(x^2)) with x clamped to 5.5 inside; P of degree 14 in the shifted
- * variable 2 x^2 / 5.5^2 - 1 in [-1, 1] (in x^2 itself the terms would cancel). Error below
- * 1.6e-7 max(1, |x|). */
+#define LOG2_E 1.44269504f
+
+/* x Phi(x) = x (1/2 + x P(x^2)) with x clamped to +-limit inside; P in the shifted variable
+ * 2 x^2 / limit^2 - 1, which lies in [-1, 1] (in x^2 itself the terms would cancel). */
+static inline __attribute__((always_inline)) v16 v_gelu_by(v16 x, const float *c, int degree,
+                                                           float limit, float shift)
+{
+    v16 near = v_max(v_min(x, v_set(limit)), v_set(-limit));
+    v16 u = v_fma(v_mul(near, near), v_set(shift), v_set(-1.0f));
+    v16 p = v_set(c[degree]);
+#pragma GCC unroll 14
+    for (int i = degree - 1; i >= 0; i--) p = v_fma(p, u, v_set(c[i]));
+    return v_mul(x, v_fma(near, p, v_set(0.5f)));
+}
+
+/* Error below 1.6e-7 max(1, |x|). */
 static inline v16 v_gelu(v16 x)
 {
     static const float c[15] = {0.12855193f,    -0.0641724542f, 0.0477369465f,  -0.038788002f,
                                 0.0320828445f,  -0.0261051469f, 0.020278465f,   -0.0147020668f,
                                 0.0105055617f,  -0.0076130908f, 0.00416566851f, -0.00128789002f,
                                 0.00108897651f, -0.0013477098f, 0.000515054795f};
-    v16 near = v_max(v_min(x, v_set(5.5f)), v_set(-5.5f));
-    v16 u = v_fma(v_mul(near, near), v_set(0x1.0ecf56p-4f), v_set(-1.0f));
-    v16 p = v_set(c[14]);
-#pragma GCC unroll 14
-    for (int i = 13; i >= 0; i--) p = v_fma(p, u, v_set(c[i]));
-    return v_mul(x, v_fma(near, p, v_set(0.5f)));
+    return v_gelu_by(x, c, 14, 5.5f, 0x1.0ecf56p-4f);
+}
+
+/* Error below 2.9e-5 max(1, |x|): for results that are rounded to bf16 or int8 next. */
+static inline v16 v_gelu_coarse(v16 x)
+{
+    static const float c[9] = {0.175949156f,   -0.0843112394f,  0.055957552f,
+                               -0.0370299369f, 0.0224021394f,   -0.0118063642f,
+                               0.00634766649f, -0.00381006999f, 0.0012940357f};
+    return v_gelu_by(x, c, 8, 4.0f, 0x1p-3f);
 }
 
 static inline v16 v_sigmoid(v16 x)
@@ -82,10 +97,10 @@ static inline v16 v_tanh(v16 x)
     return v_where_less(size, v_set(0.625f), small, v_copysign(large, x));
 }
 
-static inline v16 v_activate(v16 x, ops_activation act)
+static inline v16 v_activate(v16 x, ops_activation act, bool coarse)
 {
     switch (act) {
-    case OPS_GELU: return v_gelu(x);
+    case OPS_GELU: return coarse ? v_gelu_coarse(x) : v_gelu(x);
     case OPS_GELU_TANH: return v_gelu_tanh(x);
     case OPS_RELU: return v_max(x, v_zero());
     case OPS_TANH: return v_tanh(x);
@@ -97,8 +112,8 @@ static inline v16 v_activate(v16 x, ops_activation act)
 /* ---- activation -------------------------------------------------------------------------------
  */
 
-static inline __attribute__((always_inline)) void activate_all(const cpu_activate *job,
-                                                               ops_activation act, bool gated)
+static inline __attribute__((always_inline)) void
+activate_all(const cpu_activate *job, ops_activation act, bool gated, bool coarse)
 {
     for (int32_t r = 0; r < job->rows; r++) {
         const float *src = job->src + (size_t)r * job->src_ld;
@@ -106,7 +121,7 @@ static inline __attribute__((always_inline)) void activate_all(const cpu_activat
         uint16_t *half = job->half != NULL ? job->half + (size_t)r * job->half_ld : NULL;
         for (int32_t p = 0; p < job->panels; p++) {
             const float *from = src + (gated ? 32 : 16) * p;
-            v16 y = v_activate(v_load(from), act);
+            v16 y = v_activate(v_load(from), act, coarse);
             if (gated) y = v_mul(y, v_load(from + 16));
             if (value != NULL) v_store(value + 16 * p, y);
             if (half != NULL) v_store_bf16(half + 16 * p, y);
@@ -114,25 +129,29 @@ static inline __attribute__((always_inline)) void activate_all(const cpu_activat
     }
 }
 
+/* The loops are made for each combination, so that none of them branches inside. */
 static void activate(const cpu_activate *job)
 {
     switch (job->act) {
-#define CASE(act)                                                                                  \
-    case act:                                                                                      \
-        if (job->gated) {                                                                          \
-            activate_all(job, act, true);                                                          \
-        } else {                                                                                   \
-            activate_all(job, act, false);                                                         \
-        }                                                                                          \
+#define CASE(act, coarse)                                                                          \
+    if (job->gated) {                                                                              \
+        activate_all(job, act, true, coarse);                                                      \
+    } else {                                                                                       \
+        activate_all(job, act, false, coarse);                                                     \
+    }
+    case OPS_GELU:
+        if (job->coarse) {
+            CASE(OPS_GELU, true)
+        } else {
+            CASE(OPS_GELU, false)
+        }
         break;
-        CASE(OPS_GELU)
-        CASE(OPS_GELU_TANH)
-        CASE(OPS_RELU)
-        CASE(OPS_TANH)
-        CASE(OPS_SILU)
-        CASE(OPS_IDENTITY)
+    case OPS_GELU_TANH: CASE(OPS_GELU_TANH, false) break;
+    case OPS_RELU: CASE(OPS_RELU, false) break;
+    case OPS_TANH: CASE(OPS_TANH, false) break;
+    case OPS_SILU: CASE(OPS_SILU, false) break;
+    default: CASE(OPS_IDENTITY, false) break;
 #undef CASE
-    default: break;
     }
 }
 
@@ -179,6 +198,12 @@ static void finish_row(const cpu_finish *job, int32_t r)
     }
     bool quantised = job->operand != NULL && job->operand_dtype == OPS_INT8;
     ops_norm_kind kind = job->norm != NULL ? job->norm->kind : OPS_NORM_NONE;
+    if (kind == OPS_NORM_NONE && residual == NULL && sum == NULL && value == NULL && quantised) {
+        v16 most = v_zero();
+        for (int32_t c = 0; c < cols; c += 16) most = v_max(most, v_abs(v_load(src + c)));
+        quantise(job, r, src, most);
+        return;
+    }
     /* `value` may be the residual, so s waits in the scratch row until the norm is known. */
     float *s = job->row;
     v16 total = v_zero();
@@ -225,18 +250,27 @@ static void finish(const cpu_finish *job, int32_t row0, int32_t row1)
     for (int32_t r = row0; r < row1; r++) finish_row(job, r);
 }
 
-static void lookup(float *row, const ops_lookup *table, int32_t id, bool add)
+static inline __attribute__((always_inline)) void add_table(float *row, const ops_lookup *table,
+                                                            int32_t id, ops_dtype dtype, bool add)
 {
     size_t at = (size_t)id * (size_t)table->cols;
+    const float *f32 = (const float *)table->data + at;
+    const uint16_t *half = (const uint16_t *)table->data + at;
     for (int32_t c = 0; c < table->cols; c += 16) {
         int32_t n = table->cols - c < 16 ? table->cols - c : 16;
-        v16 x;
-        switch (table->dtype) {
-        case OPS_BF16: x = v_load_bf16_n((const uint16_t *)table->data + at + (size_t)c, n); break;
-        case OPS_F16: x = v_load_f16_n((const uint16_t *)table->data + at + (size_t)c, n); break;
-        default: x = v_load_n((const float *)table->data + at + (size_t)c, n); break;
-        }
+        v16 x = dtype == OPS_F32    ? v_load_n(f32 + c, n)
+                : dtype == OPS_BF16 ? v_load_bf16_n(half + c, n)
+                                    : v_load_f16_n(half + c, n);
         v_store(row + c, add ? v_add(v_load(row + c), x) : x);
+    }
+}
+
+static void lookup(float *row, const ops_lookup *table, int32_t id, bool add)
+{
+    switch (table->dtype) {
+    case OPS_BF16: add_table(row, table, id, OPS_BF16, add); break;
+    case OPS_F16: add_table(row, table, id, OPS_F16, add); break;
+    default: add_table(row, table, id, OPS_F32, add); break;
     }
 }
 
@@ -290,7 +324,7 @@ static void softmax_row(const cpu_softmax *job, int32_t r)
     for (int32_t c = 0; c < end; c += 16) {
         v16 p = v_zero();
         if (c >= first && c <= last) {
-            p = v_exp2(v_fma(v_load(x + c), by, top));
+            p = v_exp2_to_126(v_fma(v_load(x + c), by, top));
             if (c < low || c + 16 > high) p = v_keep(p, low - c, high - c, v_zero());
             total = v_add(total, p);
         }

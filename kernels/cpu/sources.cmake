@@ -9,8 +9,10 @@ if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64|amd64")
     endforeach()
     set_source_files_properties(kernels/cpu/tile_avx512_vnni.c PROPERTIES
         COMPILE_OPTIONS "${avx512};-mavx512vnni")
-    set_source_files_properties(kernels/cpu/tile_avx512_bf16.c PROPERTIES
-        COMPILE_OPTIONS "${avx512};-mavx512bf16")
+    foreach(file IN ITEMS rows_avx512_bf16 tile_avx512_bf16)
+        set_source_files_properties(kernels/cpu/${file}.c PROPERTIES
+            COMPILE_OPTIONS "${avx512};-mavx512bf16")
+    endforeach()
     foreach(file IN ITEMS rows_avx2 tile_avx2)
         set_source_files_properties(kernels/cpu/${file}.c PROPERTIES COMPILE_OPTIONS "${avx2}")
     endforeach()

@@ -20,6 +20,6 @@ void cpu_tile_f32_portable(const cpu_tile *t);
 void cpu_tile_bf16_portable(const cpu_tile *t);
 void cpu_tile_int8_portable(const cpu_tile *t);
 
-extern const cpu_rows cpu_rows_avx512, cpu_rows_avx2, cpu_rows_portable;
+extern const cpu_rows cpu_rows_avx512_bf16, cpu_rows_avx512, cpu_rows_avx2, cpu_rows_portable;
 
 #endif

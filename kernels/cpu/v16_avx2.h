@@ -246,6 +246,5 @@ static inline void v_transpose(void *out, const void *in, size_t stride, int32_t
 }
 
 #define V16_ISA avx2
-#define V16_ISA_NAME "avx2"
 
 #endif

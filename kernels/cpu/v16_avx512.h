@@ -123,11 +123,15 @@ static inline float v_largest(v16 a)
 /* Values as bf16: round to nearest even, below 2^-56 to zero. */
 static inline __m256i v_bits_bf16(v16 a)
 {
-    __m512i bits = _mm512_castps_si512(a);
     __mmask16 large = _mm512_cmp_ps_mask(_mm512_abs_ps(a), _mm512_set1_ps(0x1p-56f), _CMP_NLT_UQ);
+#if defined(__AVX512BF16__)
+    return (__m256i)_mm512_maskz_cvtneps_pbh(large, a);
+#else
+    __m512i bits = _mm512_castps_si512(a);
     __m512i odd = _mm512_and_epi32(_mm512_srli_epi32(bits, 16), _mm512_set1_epi32(1));
     __m512i rounded = _mm512_add_epi32(_mm512_add_epi32(bits, _mm512_set1_epi32(0x7fff)), odd);
     return _mm512_cvtepi32_epi16(_mm512_maskz_srli_epi32(large, rounded, 16));
+#endif
 }
 
 static inline void v_store_bf16(uint16_t *p, v16 a)
@@ -243,7 +247,10 @@ static inline void v_transpose(void *out, const void *in, size_t stride, int32_t
     }
 }
 
+#if defined(__AVX512BF16__)
+#define V16_ISA avx512_bf16
+#else
 #define V16_ISA avx512
-#define V16_ISA_NAME "avx512"
+#endif
 
 #endif

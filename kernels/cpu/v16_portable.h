@@ -233,6 +233,5 @@ static inline void v_transpose(void *out, const void *in, size_t stride, int32_t
 }
 
 #define V16_ISA portable
-#define V16_ISA_NAME "portable"
 
 #endif
