@@ -50,27 +50,30 @@ static crank_status write_metadata(const model_reader *r, const ops_layout *layo
         {"crank.source_dtypes", dtypes},
         {"crank.source_sha256", checksum},
     };
+    const ranker *k = &r->model->ranker;
+    if (k->n_answers > 0) {
+        char answers[16 * PROMPT_MAX_ANSWERS];
+        size_t used = 0;
+        for (int i = 0; i < k->n_answers; i++) {
+            used += (size_t)snprintf(answers + used, sizeof answers - used, "%s#%d",
+                                     i > 0 ? "," : "", k->answers[i]);
+        }
+        CRANK_TRY(st_writer_metadata(w, "crank.answers", answers, error));
+        CRANK_TRY(st_writer_metadata(w, "crank.prompt", r->model->prompt, error));
+        CRANK_TRY(
+            st_writer_metadata(w, "crank.reduction", prompt_reduction_names[k->reduction], error));
+    }
     for (size_t i = 0; i < sizeof pairs / sizeof pairs[0]; i++) {
         CRANK_TRY(st_writer_metadata(w, pairs[i].key, pairs[i].value, error));
     }
     return sentence_config_copy(w, &r->source, &r->sentence, error);
 }
 
-static crank_status open_tokenizer(const model_reader *r, crank_tokenizer **out, crank_error *error)
-{
-    crank_error reason = {0};
-    crank_status status = r->converted ? tokenize_open_converted(out, r->file, NULL, &reason)
-                                       : tokenize_open_folder(out, r->source.dir, &reason);
-    if (status == CRANK_IO) return CRANK_OK; /* a folder without one converts without one */
-    if (status != CRANK_OK && error != NULL) *error = reason;
-    return status;
-}
-
 static crank_status write_file(model_reader *r, const ops_layout *layout, const char *destination,
                                const crank_convert_options *options, crank_error *error)
 {
     st_writer *w = NULL;
-    crank_tokenizer *text = NULL;
+    crank_tokenizer *from_file = NULL;
     char checksum[CHECKSUM_TEXT_BYTES];
     crank_status status;
     const char *kept = reader_metadata(r, "crank.source_sha256");
@@ -79,7 +82,10 @@ static crank_status write_file(model_reader *r, const ops_layout *layout, const 
     } else {
         CRANK_TRY_GOTO(checksum_weights(checksum, r->file, error));
     }
-    CRANK_TRY_GOTO(open_tokenizer(r, &text, error));
+    if (r->converted && safetensors_find(r->file, READER_TOKENIZER_TENSOR) != NULL) {
+        CRANK_TRY_GOTO(tokenize_open_converted(&from_file, r->file, NULL, error));
+    }
+    const crank_tokenizer *text = r->converted ? from_file : r->text_tokenizer;
     CRANK_TRY_GOTO(st_writer_open(&w, destination, ST_WRITER_ALIGNED, error));
     CRANK_TRY_GOTO(write_metadata(r, layout, checksum, w, error));
     CRANK_TRY_GOTO(store_declare_file(&r->store, w, error));
@@ -96,7 +102,7 @@ static crank_status write_file(model_reader *r, const ops_layout *layout, const 
     CRANK_TRY_GOTO(st_writer_commit(w, error));
 out:
     st_writer_close(w);
-    crank_tokenizer_close(text);
+    crank_tokenizer_close(from_file);
     return status;
 }
 

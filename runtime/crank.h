@@ -181,6 +181,14 @@ typedef enum crank_truncation {
     CRANK_WINDOW, /* the document in overlapping windows; its score is the maximum */
 } crank_truncation;
 
+/* Duo rankers (two documents a prompt): p_ij is the model's "i before j". Pradeep et al. 2021. */
+typedef enum crank_aggregation {
+    CRANK_SYM_SUM = 0, /* s_i = sum_j p_ij + (1 - p_ji) */
+    CRANK_SUM,         /* s_i = sum_j p_ij */
+    CRANK_SYM_SUM_LOG, /* the logs of the same terms */
+    CRANK_SUM_LOG,
+} crank_aggregation;
+
 /* Called between micro-batches from the calling thread; non-zero cancels (CANCELLED). */
 typedef int (*crank_progress)(void *user, size_t pairs_done, size_t pairs_total);
 
@@ -195,6 +203,7 @@ typedef struct crank_score_options {
     size_t top_k;          /* crank_rank: how many results; 0: all */
     crank_progress progress;
     void *progress_user;
+    crank_aggregation aggregation; /* duo rankers */
 } crank_score_options;
 
 typedef struct crank_usage {

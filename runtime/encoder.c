@@ -13,22 +13,34 @@ static unsigned context_uses(const ops_context *ctx)
     return ctx->tracer != NULL ? BOTH : OPS_USE_OPERAND;
 }
 
+/* "layer.3.attention" (layer -1: part alone), with the half of an encoder-decoder before it. */
+static void trace(const encoder *e, ops_context *ctx, const ops_tensor *x, int layer,
+                  const char *part)
+{
+    const char *prefix = e->trace_prefix != NULL ? e->trace_prefix : "";
+    if (layer < 0) {
+        ops_trace(ctx, x, "%s%s", prefix, part);
+    } else {
+        ops_trace(ctx, x, "%slayer.%d%s", prefix, layer, part);
+    }
+}
+
 static ops_tensor embed(const encoder *e, ops_context *ctx, unsigned uses)
 {
     int32_t n_tokens = ctx->batch.n_tokens;
     if (e->project.n == 0) {
         ops_tensor x = ops_new(ctx, n_tokens, e->width, uses);
         ops_embed_norm(ctx, &x, &e->embedding);
-        ops_trace(ctx, &x, "embeddings");
+        trace(e, ctx, &x, -1, "embeddings");
         return x;
     }
     ops_tensor x = ops_new(ctx, n_tokens, e->width, uses);
     size_t mark = ops_mark(ctx);
     ops_tensor narrow = ops_new(ctx, n_tokens, e->embedding.word.cols, BOTH);
     ops_embed_norm(ctx, &narrow, &e->embedding);
-    ops_trace(ctx, &narrow, "embeddings");
+    trace(e, ctx, &narrow, -1, "embeddings");
     ops_linear_act(ctx, &x, &narrow, &e->project, OPS_IDENTITY);
-    ops_trace(ctx, &x, "embeddings_project");
+    trace(e, ctx, &x, -1, "embeddings_project");
     ops_release(ctx, mark);
     return x;
 }
@@ -38,15 +50,15 @@ static void trace_attention(const encoder *e, ops_context *ctx, const ops_tensor
                             const ops_tensor *after, int l)
 {
     if (ctx->tracer == NULL) return;
-    if (l == 0) ops_trace(ctx, context, "layer.0.attention_context");
+    if (l == 0) trace(e, ctx, context, 0, ".attention_context");
     if (!e->trace_projection) {
-        ops_trace(ctx, after, "layer.%d.attention", l);
+        trace(e, ctx, after, l, ".attention");
         return;
     }
     size_t mark = ops_mark(ctx);
     ops_tensor projected = ops_new(ctx, context->rows, e->width, OPS_USE_VALUE);
     ops_linear_act(ctx, &projected, context, &e->layers[l].out, OPS_IDENTITY);
-    ops_trace(ctx, &projected, "layer.%d.attention", l);
+    trace(e, ctx, &projected, l, ".attention");
     ops_release(ctx, mark);
 }
 
@@ -112,7 +124,7 @@ static ops_tensor forward_post_norm(const encoder *e, ops_context *ctx)
         ops_linear_act(ctx, &inner, &a, &layer->ffn_in, e->activation);
         ops_linear_residual_norm(ctx, &x, NULL, &inner, &layer->ffn_out, &a, &layer->ffn_norm);
         ops_release(ctx, mark);
-        ops_trace(ctx, &x, "layer.%d", l);
+        trace(e, ctx, &x, l, "");
     }
     return x;
 }
@@ -148,9 +160,9 @@ static ops_tensor forward_pre_norm(const encoder *e, ops_context *ctx)
         const ops_norm *next = l + 1 < e->n_layers ? &e->layers[l + 1].attn_norm : &e->final_norm;
         ops_linear_residual_norm(ctx, &h, &x, &inner, &layer->ffn_out, &x, next);
         ops_release(ctx, mark);
-        ops_trace(ctx, &x, "layer.%d", l);
+        trace(e, ctx, &x, l, "");
     }
-    ops_trace(ctx, &h, "final_norm");
+    trace(e, ctx, &h, -1, "final_norm");
     return h;
 }
 

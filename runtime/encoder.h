@@ -35,8 +35,9 @@ typedef struct encoder {
     ops_linear project;    /* embeddings_project [D, E]; n 0: none */
     encoder_layer *layers; /* [L], owned by the model */
     bool pre_norm;
-    bool first_row_only;   /* the head reads each sequence's first token alone */
-    bool trace_projection; /* golden traces of "attention" are O attn(..) without the residual */
+    bool first_row_only;      /* the head reads each sequence's first token alone */
+    bool trace_projection;    /* golden traces of "attention" are O attn(..) without the residual */
+    const char *trace_prefix; /* "encoder." in golden traces of encoder-decoders; NULL: none */
     ops_activation activation;
     ops_norm final_norm; /* pre-norm models; kind NONE: none */
 } encoder;

@@ -74,20 +74,26 @@ static crank_status copy_text(char **out, const char *text, crank_error *error)
 static crank_status open_tokenizer(model_reader *r, const uint8_t *host_data, crank_error *error)
 {
     crank_model *m = r->model;
-    crank_error reason = {0};
-    crank_status status;
+    m->text_tokenizer = r->text_tokenizer;
+    m->tok_missing = r->tokenizer_missing;
+    r->text_tokenizer = NULL;
+    r->tokenizer_missing = NULL;
     if (r->converted) {
-        status = tokenize_open_converted(&m->text_tokenizer, r->file, host_data, &reason);
-    } else {
-        status = tokenize_open_folder(&m->text_tokenizer, r->source.dir, &reason);
+        crank_error reason = {0};
+        crank_status status =
+            tokenize_open_converted(&m->text_tokenizer, r->file, host_data, &reason);
+        if (status == CRANK_IO) return copy_text(&m->tok_missing, reason.message, error);
+        if (status != CRANK_OK && error != NULL) *error = reason;
+        CRANK_TRY(status);
     }
-    if (status == CRANK_IO) {
-        /* Weights without a tokenizer are useful to whoever has token ids. */
-        return copy_text(&m->tok_missing, reason.message, error);
-    }
-    if (status != CRANK_OK && error != NULL) *error = reason;
-    if (status == CRANK_OK) m->tok = m->text_tokenizer->tok;
-    return status;
+    if (m->text_tokenizer == NULL) return CRANK_OK;
+    m->tok = m->text_tokenizer->tok;
+    if (!m->ranker.present) return CRANK_OK;
+    CRANK_TRY(prompt_compile(&m->ranker.prompt, m->prompt, m->tok, error));
+    CRANK_CHECK(m->ranker.prompt.n_fixed + 2 <= m->tokens.max_tokens, INVALID_ARGUMENT, error,
+                "prompt: its %d tokens leave no room in %d", m->ranker.prompt.n_fixed,
+                m->tokens.max_tokens);
+    return CRANK_OK;
 }
 
 static crank_status check_tokenizer(const model_reader *r, crank_error *error)
@@ -140,6 +146,9 @@ static crank_status choose_activation(model_reader *r, crank_error *error)
     m->activation = CRANK_ACTIVATION_IDENTITY;
     if (m->readout.kind != READOUT_HEAD) {
         snprintf(m->activation_source, sizeof m->activation_source, "vectors have none");
+    } else if (m->ranker.present) {
+        snprintf(m->activation_source, sizeof m->activation_source, "the answers' %s is the score",
+                 prompt_reduction_names[m->ranker.reduction]);
     } else if (s->activation == SENTENCE_ACTIVATION_IDENTITY) {
         m->activation = CRANK_ACTIVATION_IDENTITY;
     } else if (s->activation == SENTENCE_ACTIVATION_SIGMOID) {
@@ -163,6 +172,12 @@ static crank_status choose_activation(model_reader *r, crank_error *error)
                            s->activation_source, s->activation_name);
     }
     return CRANK_OK;
+}
+
+int32_t model_labels(const crank_model *m)
+{
+    if (m->readout.kind != READOUT_HEAD || m->ranker.n_answers > 0) return 1;
+    return m->readout.width;
 }
 
 /* ---- info -------------------------------------------------------------------------------------
@@ -202,9 +217,11 @@ static crank_status fill_info(model_reader *r, crank_error *error)
         .ffn_width = e->ffn_width,
         .vocab_size = m->tokens.vocab_size,
         .max_positions = m->tokens.max_tokens,
-        .labels = m->readout.kind == READOUT_HEAD ? m->readout.width : 0,
+        .labels = model_labels(m),
         .hidden_activation = ops_activation_names[e->activation],
-        .pooling = m->readout.kind == READOUT_TOKENS ? "every token" : pool_names[m->readout.pool],
+        .pooling = m->readout.kind == READOUT_TOKENS ? "every token"
+                   : m->ranker.present               ? "one decode step"
+                                                     : pool_names[m->readout.pool],
         .head = m->readout.text,
         .activation = m->activation,
         .activation_name = activation_names[m->activation],
@@ -278,7 +295,9 @@ crank_status crank_model_open(crank_model **model, const char *path,
     CRANK_TRY_GOTO(check_tokenizer(&r, error));
     choose_max_length(&r);
     CRANK_TRY_GOTO(choose_activation(&r, error));
-    CRANK_TRY_GOTO(copy_text(&m->prompt, r.sentence.default_prompt, error));
+    if (!m->ranker.present) {
+        CRANK_TRY_GOTO(copy_text(&m->prompt, r.sentence.default_prompt, error));
+    }
     CRANK_TRY_GOTO(fill_info(&r, error));
     *model = m;
     m = NULL;
@@ -293,6 +312,7 @@ void crank_model_close(crank_model *m)
     if (m == NULL) return;
     if (m->arch != NULL && m->arch->close != NULL) m->arch->close(m);
     crank_tokenizer_close(m->text_tokenizer);
+    prompt_free(&m->ranker.prompt);
     if (m->block != NULL) m->backend->memory_close(m->device, m->block);
     if (m->device != NULL) m->backend->close(m->device);
     mem_free(m->encoder.layers);

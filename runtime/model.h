@@ -12,6 +12,7 @@
 #include "crank.h"
 #include "kernels/ops.h"
 #include "runtime/encoder.h"
+#include "runtime/prompt.h"
 #include "runtime/store.h"
 #include "tokenizer/tokenizer.h"
 #include "weights/config.h"
@@ -32,6 +33,15 @@ typedef struct readout {
     int32_t width;  /* outputs per row: labels, or vector width */
     char text[96];  /* "dense tanh, classifier": for info */
 } readout;
+
+/* T5 rankers: what is asked, and how the answers become a score. */
+typedef struct ranker {
+    bool present;
+    prompt prompt; /* compiled once the tokenizer is there */
+    int32_t answers[PROMPT_MAX_ANSWERS];
+    int n_answers; /* 0: nobody said; outputs are the logits of the whole vocabulary */
+    prompt_reduction reduction;
+} ranker;
 
 /* How ids become positions and types. */
 typedef struct token_rules {
@@ -56,6 +66,7 @@ struct crank_model {
     encoder encoder;
     readout readout;
     token_rules tokens;
+    ranker ranker;
     void *family; /* what a family with a forward pass of its own keeps; freed by arch->close */
 
     crank_tokenizer *text_tokenizer; /* NULL: the folder has none; only token ids can be scored */
@@ -63,7 +74,7 @@ struct crank_model {
     char *tok_missing;               /* then: why, for the error message */
     crank_activation activation;
     size_t max_length; /* default truncation */
-    char *prompt;      /* prepended to the first text; NULL: none */
+    char *prompt;      /* prepended to the first text, or the template of a ranker; NULL: none */
 
     crank_model_info info; /* strings owned below */
     char *path, *name, *tokenizer_warning, *source_sha256, *converted_by;
@@ -86,6 +97,8 @@ typedef struct model_reader {
     int32_t n_bound_layers; /* layers of the bind table, where that is not encoder.n_layers */
     bind_dims dims;
     store store;
+    crank_tokenizer *text_tokenizer; /* of a folder, until the model takes it; NULL: none */
+    char *tokenizer_missing;         /* then: why */
 } model_reader;
 
 struct architecture {
@@ -108,6 +121,9 @@ extern const architecture *const architectures[]; /* NULL-terminated */
 
 /* Runs one packed batch. out: [B, readout.width] f32 ([T, width] for READOUT_TOKENS). */
 void model_forward(const crank_model *m, ops_context *ctx, float *out);
+
+/* Numbers per pair: 1 for bi-encoders and rankers with answers. */
+int32_t model_labels(const crank_model *m);
 
 /* ---- helpers for architectures ------------------------------------------------------------------
  */
@@ -173,6 +189,10 @@ typedef struct distance_bias_request {
 } distance_bias_request;
 void model_distance_bias(model_reader *r, const float **bias, const char *name, int field,
                          distance_bias_request *request);
+
+/* Fills model->ranker and its template: from the options, a converted file's metadata, or the table
+ * of known schemes. Without a tokenizer and without answers, n_answers stays 0. */
+crank_status model_ranker(model_reader *r, crank_error *error);
 
 /* The usual readouts, chosen from the folder: a pooling of the vectors (bi-encoder), or a head.
  * dense, dense_bias, out, out_bias: fields; dense -1: straight to out. */

@@ -6,6 +6,8 @@
 #include "memory.h"
 #include "runtime/model.h"
 #include "runtime/positions.h"
+#include "runtime/reader.h"
+#include "runtime/tokenize.h"
 
 static crank_status add_layers(crank_model *m, int32_t n_layers, crank_error *error)
 {
@@ -262,6 +264,49 @@ void model_distance_bias(model_reader *r, const float **bias, const char *name, 
     request->file = r->file;
     size_t n = (size_t)request->heads * (size_t)(2 * request->span - 1);
     store_computed_floats(&r->store, bias, name, -1, n, compute_distance_bias, request);
+}
+
+static crank_status find_reduction(const char *name, prompt_reduction *reduction,
+                                   crank_error *error)
+{
+    for (int i = 0; i < PROMPT_N_REDUCTIONS; i++) {
+        if (strcmp(prompt_reduction_names[i], name) != 0) continue;
+        *reduction = (prompt_reduction)i;
+        return CRANK_OK;
+    }
+    return status_fail(error, CRANK_INVALID_ARGUMENT,
+                       "reduction: expected logit, diff, log_softmax, probability or "
+                       "expectation, found \"%s\"",
+                       name);
+}
+
+static const char *first_of(const char *a, const char *b, const char *c)
+{
+    return a != NULL ? a : b != NULL ? b : c;
+}
+
+crank_status model_ranker(model_reader *r, crank_error *error)
+{
+    crank_model *m = r->model;
+    const crank_model_options *o = r->options;
+    const char *model_type;
+    CRANK_TRY(config_string(r->config, "model_type", &model_type, error));
+    const prompt_scheme *known = prompt_scheme_find(model_type, reader_name(r));
+    CRANK_CHECK(known != NULL, UNSUPPORTED, error,
+                "%s: no ranking scheme is known for model_type \"%s\"", config_name(r->config),
+                model_type);
+    m->ranker.present = true;
+    const char *text = first_of(o->prompt, reader_metadata(r, "crank.prompt"), known->template);
+    m->prompt = mem_strdup(text);
+    CRANK_CHECK(m->prompt != NULL, OUT_OF_MEMORY, error, "no memory");
+    const char *reduction = first_of(o->reduction, reader_metadata(r, "crank.reduction"),
+                                     prompt_reduction_names[known->reduction]);
+    CRANK_TRY(find_reduction(reduction, &m->ranker.reduction, error));
+    const char *given = first_of(o->answer_tokens, reader_metadata(r, "crank.answers"), NULL);
+    const tokenizer *tok = r->text_tokenizer != NULL ? r->text_tokenizer->tok : NULL;
+    if (given == NULL && tok == NULL) return CRANK_OK;
+    return prompt_answers(m->ranker.answers, &m->ranker.n_answers,
+                          given != NULL ? given : known->answers, tok, m->tokens.vocab_size, error);
 }
 
 void model_head(model_reader *r, const head_fields *f, int32_t d_dense, int32_t labels)

@@ -6,6 +6,7 @@
 #include <sys/stat.h>
 
 #include "memory.h"
+#include "runtime/tokenize.h"
 
 crank_status options_read(void *out, size_t out_bytes, const void *options, const char *name,
                           crank_error *error)
@@ -144,7 +145,8 @@ static crank_status read_dims(model_reader *r, crank_error *error)
 static crank_status check_labels(const model_reader *r, crank_error *error)
 {
     const readout *out = &r->model->readout;
-    if (out->kind != READOUT_HEAD || r->converted) return CRANK_OK;
+    bool classifier = out->kind == READOUT_HEAD && !r->model->ranker.present;
+    if (!classifier || r->converted) return CRANK_OK;
     int32_t declared;
     CRANK_TRY(config_label_count(r->config, &declared, error));
     CRANK_CHECK(out->width >= 1 && out->width <= 4096, MODEL, error,
@@ -155,9 +157,26 @@ static crank_status check_labels(const model_reader *r, crank_error *error)
     return CRANK_OK;
 }
 
+/* Before the weights are declared: a ranker's answers are words of the vocabulary. */
+static crank_status open_tokenizer(model_reader *r, crank_error *error)
+{
+    if (r->converted) return CRANK_OK;
+    crank_error reason = {0};
+    crank_status status = tokenize_open_folder(&r->text_tokenizer, r->source.dir, &reason);
+    if (status == CRANK_IO) {
+        /* Weights without a tokenizer are useful to whoever has token ids. */
+        r->tokenizer_missing = mem_strdup(reason.message);
+        CRANK_CHECK(r->tokenizer_missing != NULL, OUT_OF_MEMORY, error, "no memory");
+        return CRANK_OK;
+    }
+    if (status != CRANK_OK && error != NULL) *error = reason;
+    return status;
+}
+
 crank_status reader_declare(model_reader *r, const ops_layout *layout, crank_error *error)
 {
     CRANK_TRY(find_architecture(r, error));
+    CRANK_TRY(open_tokenizer(r, error));
     const architecture *arch = r->model->arch;
     CRANK_TRY(arch->configure(r, error));
     if (r->converted) {
@@ -198,5 +217,7 @@ void reader_close(model_reader *r)
     sentence_config_free(&r->sentence);
     config_close(r->config);
     safetensors_close(r->file);
+    crank_tokenizer_close(r->text_tokenizer);
+    mem_free(r->tokenizer_missing);
     mem_free(r->name);
 }

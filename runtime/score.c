@@ -112,6 +112,7 @@ typedef struct encode_job {
 } encode_job;
 
 #define TEXTS_PER_TURN 8
+#define MAX_DUO_DOCUMENTS 200
 
 static size_t useful_ids(const encode_job *job, size_t i)
 {
@@ -121,6 +122,7 @@ static size_t useful_ids(const encode_job *job, size_t i)
         size_t added = (size_t)tokenizer_info(tok)->n_added_single;
         return c->max_length > added ? c->max_length - added : 1;
     }
+    if (c->s->model->ranker.present) return c->max_length;
     if (c->options.truncation == CRANK_WINDOW) return SIZE_MAX;
     size_t known = SIZE_MAX;
     if (job->query_of != NULL) known = c->texts[job->query_of[i]].n;
@@ -195,9 +197,9 @@ static const int32_t *ids_of(const call *c, const encoded *e)
 /* The model's prompt goes before the first text, as plain string concatenation. */
 static crank_status add_prompts(call *c, crank_text *distinct, size_t n, crank_error *error)
 {
-    const char *prompt = c->s->model->prompt;
-    if (prompt == NULL) return CRANK_OK;
-    size_t prompt_bytes = strlen(prompt), total = 0;
+    const char *text = c->s->model->prompt;
+    if (text == NULL || c->s->model->ranker.present) return CRANK_OK;
+    size_t prompt_bytes = strlen(text), total = 0;
     for (size_t i = 0; i < n; i++) {
         CRANK_CHECK(distinct[i].bytes < SIZE_MAX / 4 - total - prompt_bytes, LIMIT, error,
                     "the queries are too long");
@@ -206,7 +208,7 @@ static crank_status add_prompts(call *c, crank_text *distinct, size_t n, crank_e
     CRANK_TRY(growable_reserve(&c->s->prompted, total, 1, error));
     char *at = c->s->prompted.data;
     for (size_t i = 0; i < n; i++) {
-        memcpy(at, prompt, prompt_bytes);
+        memcpy(at, text, prompt_bytes);
         if (distinct[i].bytes > 0) memcpy(at + prompt_bytes, distinct[i].data, distinct[i].bytes);
         distinct[i] = (crank_text){at, prompt_bytes + distinct[i].bytes};
         at += distinct[i].bytes;
@@ -321,8 +323,44 @@ static crank_status window_units(call *c, crank_error *error)
     return CRANK_OK;
 }
 
+/* Rankers: every unit is a filled template, made in the session's memory. Duo rankers ask about
+ * every ordered pair of documents: unit i * (n - 1) + k is document i against the k-th other one.
+ */
+static crank_status prompt_units(call *c, crank_error *error)
+{
+    const prompt *p = &c->s->model->ranker.prompt;
+    CRANK_CHECK(c->max_length >= (size_t)p->n_fixed + 2, INVALID_ARGUMENT, error,
+                "max_length: this prompt needs at least %d, found %zu", p->n_fixed + 2,
+                c->max_length);
+    CRANK_CHECK(c->options.truncation != CRANK_WINDOW, INVALID_ARGUMENT, error,
+                "windows are for cross-encoders with a pair template, not for prompts");
+    CRANK_CHECK(!p->duo || c->n <= MAX_DUO_DOCUMENTS, LIMIT, error,
+                "a duo ranker takes at most %d documents (it asks about every pair), found %zu",
+                MAX_DUO_DOCUMENTS, c->n);
+    size_t others = p->duo ? c->n - 1 : 1, n = c->n * others;
+    CRANK_TRY(reserve_units(c, n, error));
+    CRANK_TRY(growable_reserve(&c->s->prompted, n, c->max_length * sizeof(int32_t), error));
+    int32_t *ids = c->s->prompted.data;
+    for (size_t i = 0; i < c->n; i++) {
+        const encoded *query = &c->texts[c->query_of[i]], *document = &c->texts[c->n_queries + i];
+        for (size_t k = 0; k < others; k++) {
+            const encoded *second = &c->texts[c->n_queries + (k < i ? k : k + 1)];
+            const int32_t *second_ids = p->duo ? ids_of(c, second) : NULL;
+            size_t used =
+                prompt_fill(p, ids, c->max_length, ids_of(c, query), query->n, ids_of(c, document),
+                            document->n, second_ids, p->duo ? second->n : 0);
+            pack_sequence sequence = {
+                .ids1 = ids, .n1 = (int32_t)used, .length = (int32_t)used, .ready = 1};
+            add_unit(c, i, 0, sequence);
+            ids += used;
+        }
+    }
+    return CRANK_OK;
+}
+
 static crank_status pair_units(call *c, crank_error *error)
 {
+    if (c->s->model->ranker.present) return prompt_units(c, error);
     if (c->options.truncation == CRANK_WINDOW) return window_units(c, error);
     const tokenizer *tok = c->s->model->tok;
     int32_t added = tokenizer_info(tok)->n_added_pair;
@@ -371,6 +409,7 @@ static bool equal_sequences(const pack_sequence *a, const pack_sequence *b)
            (a->n2 == 0 || memcmp(a->ids2, b->ids2, (size_t)a->n2 * sizeof *a->ids2) == 0);
 }
 
+/* Each input is known by its ids on both sides; prompts are one side. */
 static cache_key key_of(const crank_session *s, const pack_sequence *q)
 {
     /* Each side by itself, so that ids cannot move from one to the other unnoticed. */
@@ -464,14 +503,41 @@ static float dot(const float *a, const float *b, size_t n)
     return sum;
 }
 
+/* A unit's one number: the logit, or what a ranker makes of its answers' logits. */
+static float unit_logit(const call *c, size_t u)
+{
+    const crank_model *m = c->s->model;
+    const float *outputs = c->outputs + u * (size_t)m->readout.width;
+    if (!m->ranker.present) return outputs[0];
+    return prompt_reduce(m->ranker.reduction, outputs, m->readout.width);
+}
+
 /* Which unit's outputs stand for pair `pair` (the best window), starting the search at *at. */
 static size_t best_unit(const call *c, size_t pair, size_t *at)
 {
     size_t best = *at;
     for (; *at < c->n_units && c->units[*at].pair == pair; ++*at) {
-        if (c->outputs[*at] > c->outputs[best]) best = *at;
+        if (*at != best && unit_logit(c, *at) > unit_logit(c, best)) best = *at;
     }
     return best;
+}
+
+/* Duo rankers: how often document i wins, over all ordered pairs. */
+static float aggregate(const call *c, size_t i)
+{
+    size_t n = c->n;
+    crank_aggregation how = c->options.aggregation;
+    bool both = how == CRANK_SYM_SUM || how == CRANK_SYM_SUM_LOG;
+    bool logs = how == CRANK_SYM_SUM_LOG || how == CRANK_SUM_LOG;
+    float sum = 0.0f;
+    for (size_t j = 0; j < n; j++) {
+        if (j == i) continue;
+        float wins = unit_logit(c, i * (n - 1) + (j < i ? j : j - 1));
+        float loses = unit_logit(c, j * (n - 1) + (i < j ? i : i - 1));
+        sum += logs ? logf(wins) : wins;
+        if (both) sum += logs ? logf(1.0f - loses) : 1.0f - loses;
+    }
+    return sum;
 }
 
 static crank_status score_all(call *c, crank_error *error)
@@ -530,14 +596,20 @@ static size_t pair_logits(const call *c, size_t i, size_t *at, float *row)
                      width);
         return c->n_queries + i;
     }
+    const crank_model *m = c->s->model;
+    if (m->ranker.prompt.duo) {
+        row[0] = aggregate(c, i);
+        return 0;
+    }
     size_t best = best_unit(c, i, at);
-    memcpy(row, c->outputs + best * width, width * sizeof *row);
+    row[0] = unit_logit(c, best);
+    if (model_labels(m) > 1) memcpy(row, c->outputs + best * width, width * sizeof *row);
     return best;
 }
 
 static size_t label_count(const crank_model *m)
 {
-    return m->readout.kind == READOUT_HEAD ? (size_t)m->readout.width : 1;
+    return (size_t)model_labels(m);
 }
 
 static void finish_usage(const call *c, crank_usage *usage)
@@ -556,6 +628,8 @@ crank_status crank_score(crank_session *s, const crank_pair *pairs, size_t n,
     call c;
     CRANK_TRY(open_call(&c, s, options, error));
     size_t labels = label_count(s->model);
+    CRANK_CHECK(!s->model->ranker.prompt.duo, INVALID_ARGUMENT, error,
+                "a duo ranker compares documents with each other: use crank_rank");
     CRANK_CHECK(c.options.truncation != CRANK_WINDOW || labels == 1, INVALID_ARGUMENT, error,
                 "windows need a model with one label, this one has %zu", labels);
     c.n = n;
@@ -618,7 +692,7 @@ static crank_status locate_window(const call *c, crank_result *result, const uni
     const crank_text *text = text_at(c->documents, result->index);
     result->window_start = 0;
     result->window_bytes = (uint32_t)text->bytes;
-    if (c->options.truncation != CRANK_WINDOW || sequence->n2 == 0) return CRANK_OK;
+    if (c->options.truncation != CRANK_WINDOW || sequence->n2 == 0) return CRANK_OK; /* whole */
     if (c->texts[c->n_queries + result->index].n == (size_t)sequence->n2) return CRANK_OK;
     tok_ids ids = {0}, offsets = {0};
     crank_status status = tok_encode_offsets(c->s->model->tok, c->s->workers[0].scratch, text->data,

@@ -24,6 +24,7 @@ typedef struct verification {
     safetensors *file;
     crank_check_fn report;
     void *user;
+    int32_t true_id, false_id; /* of golden.json; -1: none */
     int all_passed;
     char first_stray[64];
     crank_status status; /* of the trace callback */
@@ -155,6 +156,45 @@ static crank_status read_inputs(inputs *in, const safetensors *file, crank_error
     return CRANK_OK;
 }
 
+/* A ranker computes its answers' columns of the vocabulary's logits. */
+static void keep_answers(const verification *v, golden_tensor *golden)
+{
+    const ranker *k = &v->model->ranker;
+    if (golden->cols != v->model->tokens.vocab_size) return;
+    float *to = golden->floats;
+    for (int64_t row = 0; row < golden->rows; row++) {
+        float kept[PROMPT_MAX_ANSWERS];
+        for (int i = 0; i < k->n_answers; i++) {
+            kept[i] = golden->floats[row * golden->cols + k->answers[i]];
+        }
+        for (int i = 0; i < k->n_answers; i++) *to++ = kept[i];
+    }
+    golden->cols = k->n_answers;
+}
+
+/* scores_monot5 of golden.json's true_id against false_id, from the logits of all tokens. */
+static crank_status check_monot5(verification *v, const inputs *in, float *outputs,
+                                 crank_error *error)
+{
+    int32_t width = v->model->readout.width;
+    if (v->true_id < 0 || v->false_id < 0 || v->true_id >= width || v->false_id >= width) {
+        return CRANK_OK;
+    }
+    golden_tensor golden;
+    crank_status status = read_tensor(&golden, v->file, "scores_monot5", error);
+    if (status == CRANK_OK && golden.floats != NULL && golden.rows == in->ids.rows) {
+        for (int64_t row = 0; row < golden.rows; row++) {
+            const float *logits = outputs + row * width;
+            float pair[2] = {logits[v->true_id], logits[v->false_id]};
+            outputs[row] = prompt_reduce(PROMPT_LOG_SOFTMAX, pair, 2);
+        }
+        check(v, "scores_monot5", outputs, golden.floats, golden.rows,
+              ops_dtypes[v->model->dtype].logit_tolerance);
+    }
+    close_tensor(&golden);
+    return status;
+}
+
 static crank_status check_outputs(verification *v, const inputs *in, crank_error *error)
 {
     static const char *const names[] = {"logits", "embeddings"};
@@ -166,6 +206,7 @@ static crank_status check_outputs(verification *v, const inputs *in, crank_error
     CRANK_CHECK_GOTO(outputs != NULL, OUT_OF_MEMORY, error, "no memory for %zu outputs", rows);
     const char *name = names[v->model->readout.kind == READOUT_HEAD ? 0 : 1];
     CRANK_TRY_GOTO(read_tensor(&golden, v->file, name, error));
+    if (golden.floats != NULL && v->model->ranker.n_answers > 0) keep_answers(v, &golden);
     CRANK_CHECK_GOTO(golden.floats != NULL && golden.rows == in->ids.rows && golden.cols == width,
                      MODEL, error, "golden.safetensors: expected %s as F32 [%lld, %d], found %s",
                      name, (long long)in->ids.rows, width,
@@ -174,6 +215,7 @@ static crank_status check_outputs(verification *v, const inputs *in, crank_error
                                       outputs, NULL, error));
     check(v, name, outputs, golden.floats, (int64_t)rows * width,
           ops_dtypes[v->model->dtype].logit_tolerance);
+    status = check_monot5(v, in, outputs, error);
 out:
     close_tensor(&golden);
     mem_free(outputs);
@@ -211,12 +253,19 @@ out:
     return status;
 }
 
-static crank_status trace_row(const char *directory, int32_t *row, crank_error *error)
+static crank_status read_facts(verification *v, const char *directory, int32_t *row,
+                               crank_error *error)
 {
     config *c = NULL;
     config_source source = {.dir = directory};
     CRANK_TRY(config_open_optional(&c, &source, "golden.json", error));
     crank_status status = config_int_or(c, "trace_row", 0, 1 << 20, -1, row, error);
+    if (status == CRANK_OK) {
+        status = config_int_or(c, "true_id", 0, 1 << 24, -1, &v->true_id, error);
+    }
+    if (status == CRANK_OK) {
+        status = config_int_or(c, "false_id", 0, 1 << 24, -1, &v->false_id, error);
+    }
     config_close(c);
     return status;
 }
@@ -244,7 +293,7 @@ crank_status crank_verify(const crank_model *model, const char *directory, crank
     CRANK_CHECK(n > 0 && (size_t)n < sizeof path, INVALID_ARGUMENT, error, "path too long");
     CRANK_TRY_GOTO(safetensors_open(&v.file, path, error));
     CRANK_TRY_GOTO(read_inputs(&in, v.file, error));
-    CRANK_TRY_GOTO(trace_row(directory, &row, error));
+    CRANK_TRY_GOTO(read_facts(&v, directory, &row, error));
     CRANK_TRY_GOTO(crank_session_open(&v.session, model, NULL, error));
     CRANK_TRY_GOTO(check_outputs(&v, &in, error));
     if (row >= 0 && row < in.ids.rows && has_traces(v.file)) {
