@@ -7,7 +7,8 @@ foreach(name IN LISTS CRANK_EMU_LANE_FILES)
     list(REMOVE_ITEM CRANK_EMU_FILES ${CMAKE_SOURCE_DIR}/kernels/emu/exec_${name}.c)
 endforeach()
 list(REMOVE_ITEM CRANK_EMU_FILES ${CMAKE_SOURCE_DIR}/kernels/emu/crank_emu.c)
-set(CRANK_EMU_BASE ${CMAKE_SOURCE_DIR}/base/memory.c ${CMAKE_SOURCE_DIR}/base/status.c
+set(CRANK_EMU_BASE ${CMAKE_SOURCE_DIR}/base/clock.c ${CMAKE_SOURCE_DIR}/base/memory.c
+    ${CMAKE_SOURCE_DIR}/base/status.c
     ${CMAKE_SOURCE_DIR}/base/team.c ${CMAKE_SOURCE_DIR}/base/utf8.c)
 
 set(CRANK_EMU_ISAS base)
@@ -47,5 +48,8 @@ target_link_libraries(crank_emu PRIVATE Threads::Threads m)
 # base/ is compiled in a second time: its symbols must not be taken from, or given to, a program
 # that has its own copy.
 target_link_options(crank_emu PRIVATE -Wl,-Bsymbolic)
+if(NOT CRANK_SANITIZE)
+    target_link_options(crank_emu PRIVATE -Wl,--no-undefined)
+endif()
 set_source_files_properties(${CMAKE_SOURCE_DIR}/kernels/emu/exec_rounding.c PROPERTIES
     COMPILE_OPTIONS -frounding-math)
