@@ -15,6 +15,29 @@
 #define MAX_MFLOP 0
 #endif
 
+/* The digests of the first row of a backend that promised equal bits in a dtype. */
+typedef struct promise {
+    const ops_backend *backend;
+    uint64_t digests[OPS_CASES_MAX];
+} promise;
+
+static void check_bits(const ops_subject *subject, const ops_report *report)
+{
+    static promise promises[OPS_N_DTYPES];
+    promise *first = &promises[subject->dtype];
+    if (!(subject->same_bits & 1u << subject->dtype)) return;
+    if (first->backend != subject->backend) {
+        first->backend = subject->backend;
+        memcpy(first->digests, report->digests, sizeof first->digests);
+        return;
+    }
+    for (int i = 0; i < report->n_cases; i++) {
+        cr_expect_eq(report->digests[i], first->digests[i], "%s %s %s: other bits in %s",
+                     subject->backend->name, subject->options.isa, ops_dtypes[subject->dtype].name,
+                     report->names[i]);
+    }
+}
+
 static void run(const ops_subject *subject)
 {
     static ops_report report;
@@ -33,6 +56,7 @@ static void run(const ops_subject *subject)
     cr_assert_eq(report.n_failed, 0, "%d of %d cases fail:\n%s", report.n_failed, report.n_cases,
                  report.failures);
     cr_assert_gt(report.n_cases - report.n_skipped, 0);
+    check_bits(subject, &report);
 }
 
 Test(ops, every_backend_keeps_the_contract)

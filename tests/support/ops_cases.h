@@ -25,6 +25,9 @@ typedef struct ops_subject {
     const ops_backend *expected; /* computes in f32; opened with no options */
     double max_mflop;            /* cases that cost more are skipped (emulator); 0: no limit */
     const char *only;            /* run the cases whose name contains this; NULL: all */
+    /* Dtypes (1 << OPS_F32 | ...) in which this promises the bits of every other row of the table
+     * that has the same backend and makes the same promise. */
+    unsigned same_bits;
 } ops_subject;
 
 /* What the op tests and the race test run, in every dtype: one row per backend and instruction set
