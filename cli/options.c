@@ -102,7 +102,7 @@ static void print_help(const cli_command *self, const cli_option *options, size_
     if (self->details) printf("\n%s\n", self->details);
     printf("\noptions:\n");
     for (size_t i = 0; i < n; i++) {
-        char value[256], left[320];
+        char value[256] = "", left[320];
         print_value(&options[i], value, sizeof value);
         char shorter[8] = "";
         if (options[i].short_name)
@@ -194,7 +194,7 @@ static cli_exit parse_device(const cli_command *self, const cli_option *option, 
 static cli_exit set_option(const cli_command *self, const cli_option *option, const char *text)
 {
     cli_exit code = CLI_PARSED;
-    uint64_t number;
+    uint64_t number = 0;
     switch (option->type) {
     case OPTION_FLAG: *(int *)option->target = 1; break;
     case OPTION_TEXT: *(const char **)option->target = text; break;

@@ -183,3 +183,16 @@ Test(library, installs_for_pkg_config_and_cmake)
     process_remove_folder(folder);
 }
 #endif
+
+/* The example in the README is the file that is compiled above. */
+Test(library, readme_shows_the_example)
+{
+    char *readme = process_read_file(CRANK_SOURCE_DIR "/README.md", NULL);
+    char *example = process_read_file(CRANK_SOURCE_DIR "/examples/rank.c", NULL);
+    cr_assert(readme && example);
+    char *code = strstr(example, "#include");
+    cr_assert_not_null(code);
+    cr_expect_not_null(strstr(readme, code), "README.md does not show examples/rank.c");
+    free(readme);
+    free(example);
+}
