@@ -107,6 +107,18 @@ void model_close(opened_model *opened)
     memset(opened, 0, sizeof *opened);
 }
 
+void add_usage(crank_usage *sum, const crank_usage *usage)
+{
+    sum->pairs += usage->pairs;
+    sum->computed_pairs += usage->computed_pairs;
+    sum->tokens += usage->tokens;
+    sum->computed_tokens += usage->computed_tokens;
+    sum->cache_hits += usage->cache_hits;
+    sum->tokenize_us += usage->tokenize_us;
+    sum->compute_us += usage->compute_us;
+    sum->total_us += usage->total_us;
+}
+
 void report_usage(const opened_model *opened, const model_flags *flags, const crank_usage *usage)
 {
     if (!flags->verbose && !terminal_is(stderr)) return;

@@ -158,6 +158,8 @@ void model_close(opened_model *opened);
 void model_options_of(crank_model_options *options, const model_flags *flags, char *emu_path);
 crank_score_options score_options_of(const model_flags *flags);
 
+/* sum += usage, for work in several calls. */
+void add_usage(crank_usage *sum, const crank_usage *usage);
 /* One line for people after scoring: pairs, tokens, times, rates. On a terminal or with -v. */
 void report_usage(const opened_model *opened, const model_flags *flags, const crank_usage *usage);
 

@@ -1,6 +1,6 @@
 /* crank rerank: many requests to a TREC run. Two sources of requests: JSON Lines that carry the
- * texts, one request in memory at a time; or a first-stage run with its queries and its corpus, of
- * which only the documents that the run names are kept. */
+ * texts, of which one group is in memory at a time; or a first-stage run with its queries and its
+ * corpus, of which only the documents that the run names are kept. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -9,75 +9,104 @@
 #include "cli/records.h"
 #include "cli/trec.h"
 
+/* Requests are scored in groups, so that many short ones still fill the machine's batches. */
+enum { GROUP_PAIRS = 2048, GROUP_BYTES = 32 << 20 };
+
+typedef struct request {
+    const char *qid;
+    size_t first, n; /* its candidates among the group's */
+} request;
+
+typedef struct candidate {
+    const char *docid;
+    float score;
+    size_t index; /* in its request */
+} candidate;
+
 typedef struct rerank_job {
     model_flags model;
     const char *out_path, *tag;
     const char *run_path, *queries_path, *corpus_path;
     size_t depth;
     crank_usage usage;
-    size_t n_requests;
     progress bar;
 
-    /* one request */
-    const char *qid;
-    crank_text query;
-    crank_text *docs;
-    const char **docids;
-    size_t n, docs_capacity, docids_capacity;
-    crank_result *results;
-    size_t n_results, results_capacity;
+    /* the group; texts and names live elsewhere */
+    request *requests;
+    size_t n_requests, requests_capacity;
+    candidate *candidates; /* [n] */
+    crank_pair *pairs;     /* [n] */
+    size_t n, candidates_capacity, pairs_capacity;
+    float *scores;
+    size_t scores_capacity;
 } rerank_job;
 
-static void add_document(rerank_job *job, const char *docid, crank_text text)
+static void begin_request(rerank_job *job, const char *qid)
 {
-    job->docs = cli_append(job->docs, job->n, &job->docs_capacity, sizeof *job->docs);
-    job->docids = cli_append(job->docids, job->n, &job->docids_capacity, sizeof *job->docids);
-    job->docids[job->n] = docid;
-    job->docs[job->n++] = text;
+    job->requests =
+        cli_append(job->requests, job->n_requests, &job->requests_capacity, sizeof *job->requests);
+    job->requests[job->n_requests++] = (request){qid, job->n, 0};
 }
 
-/* Scores the request and writes its lines. */
-static cli_exit rerank_request(rerank_job *job, opened_model *opened, output *out)
+/* Adds a candidate to the request begun last. */
+static void add_candidate(rerank_job *job, const char *docid, crank_text query, crank_text document)
 {
-    if (job->n > job->results_capacity) {
-        job->results_capacity = job->n;
-        job->results = cli_grow(job->results, job->n, sizeof *job->results);
+    request *r = &job->requests[job->n_requests - 1];
+    job->candidates =
+        cli_append(job->candidates, job->n, &job->candidates_capacity, sizeof *job->candidates);
+    job->pairs = cli_append(job->pairs, job->n, &job->pairs_capacity, sizeof *job->pairs);
+    job->candidates[job->n] = (candidate){docid, 0, r->n++};
+    job->pairs[job->n++] = (crank_pair){query, document};
+}
+
+static int best_first(const void *a, const void *b)
+{
+    const candidate *x = a, *y = b;
+    if (x->score != y->score) return x->score > y->score ? -1 : 1;
+    return x->index < y->index ? -1 : x->index > y->index;
+}
+
+/* Scores the group, writes its lines and empties it. */
+static cli_exit flush_group(rerank_job *job, opened_model *opened, output *out)
+{
+    if (job->n > job->scores_capacity) {
+        job->scores_capacity = job->n;
+        job->scores = cli_grow(job->scores, job->n, sizeof *job->scores);
     }
     crank_score_options options = score_options_of(&job->model);
     options.progress = progress_report;
     options.progress_user = &job->bar;
     crank_usage usage = {0};
     crank_error error = {0};
-    crank_status status = crank_rank(opened->session, job->query, job->docs, job->n, &options,
-                                     job->results, &job->n_results, &usage, &error);
-    if (status != CRANK_OK) {
-        if (status != CRANK_CANCELLED) cli_say("query %s:", job->qid);
+    if (crank_score(opened->session, job->pairs, job->n, &options, NULL, job->scores, &usage,
+                    &error) != CRANK_OK)
         return cli_fail_status(&error, 0);
-    }
+    for (size_t i = 0; i < job->n; i++) job->candidates[i].score = job->scores[i];
     FILE *to = output_stream(out);
-    for (size_t i = 0; i < job->n_results; i++)
-        fprintf(to, "%s Q0 %s %zu %.9g %s\n", job->qid, job->docids[job->results[i].index], i + 1,
-                (double)job->results[i].score, job->tag);
-    job->n_requests++;
+    for (size_t q = 0; q < job->n_requests; q++) {
+        const request *r = &job->requests[q];
+        candidate *list = job->candidates + r->first;
+        size_t n = job->model.top_k && job->model.top_k < r->n ? job->model.top_k : r->n;
+        if (r->n) qsort(list, r->n, sizeof *list, best_first);
+        for (size_t i = 0; i < n; i++)
+            fprintf(to, "%s Q0 %s %zu %.9g %s\n", r->qid, list[i].docid, i + 1,
+                    (double)list[i].score, job->tag);
+    }
+    add_usage(&job->usage, &usage);
     job->bar.before += job->n;
-    job->usage.pairs += usage.pairs;
-    job->usage.tokens += usage.tokens;
-    job->usage.tokenize_us += usage.tokenize_us;
-    job->usage.compute_us += usage.compute_us;
-    job->usage.total_us += usage.total_us;
+    job->n = job->n_requests = 0;
     return output_check(out);
 }
 
 /* ---- requests from JSON Lines ---- */
 
-static cli_exit read_docs(rerank_job *job, const records *r, store *keep)
+static cli_exit read_docs(rerank_job *job, const records *r, crank_text query, store *keep)
 {
     const json_t *docs = json_object_get(r->object, "docs");
     if (!json_is_array(docs)) return input_bad(r->in, "no array \"docs\"");
     names seen = {0};
     cli_exit code = CLI_OK;
     size_t n = json_array_size(docs);
-    job->n = 0;
     for (size_t i = 0; i < n && code == CLI_OK; i++) {
         const json_t *doc = json_array_get(docs, i);
         char where[40];
@@ -98,7 +127,8 @@ static cli_exit read_docs(rerank_job *job, const records *r, store *keep)
                              where);
         else if (!is_new)
             code = input_bad(r->in, "\"%sdocid\" %s came before in this request", where, docid);
-        if (job->depth == 0 || i < job->depth) add_document(job, docid, text);
+        if (code == CLI_OK && (job->depth == 0 || i < job->depth))
+            add_candidate(job, docid, query, store_text(keep, text.data, text.bytes));
     }
     names_clear(&seen);
     return code;
@@ -106,15 +136,18 @@ static cli_exit read_docs(rerank_job *job, const records *r, store *keep)
 
 static cli_exit read_request(rerank_job *job, const records *r, store *keep, names *qids)
 {
-    cli_exit code = record_id_in(r, r->object, "", "qid", 1, keep, &job->qid);
-    if (code == CLI_OK) code = record_text(r, "query", 1, &job->query);
+    const char *qid;
+    crank_text query;
+    cli_exit code = record_id_in(r, r->object, "", "qid", 1, keep, &qid);
+    if (code == CLI_OK) code = record_text(r, "query", 1, &query);
     if (code != CLI_OK) return code;
     int is_new;
-    names_add(qids, job->qid, strlen(job->qid), &is_new);
-    if (!trec_name_is_plain(job->qid))
+    names_add(qids, qid, strlen(qid), &is_new);
+    if (!trec_name_is_plain(qid))
         return input_bad(r->in, "\"qid\" is empty or has blanks, which a run cannot hold");
-    if (!is_new) return input_bad(r->in, "\"qid\" %s came before", job->qid);
-    return read_docs(job, r, keep);
+    if (!is_new) return input_bad(r->in, "\"qid\" %s came before", qid);
+    begin_request(job, qid);
+    return read_docs(job, r, store_text(keep, query.data, query.bytes), keep);
 }
 
 static cli_exit rerank_lines(rerank_job *job, opened_model *opened, records *r, output *out)
@@ -126,16 +159,15 @@ static cli_exit rerank_lines(rerank_job *job, opened_model *opened, records *r, 
     job->bar.total_unknown = 1;
     for (;;) {
         crank_text line;
-        store_clear(&keep);
         code = records_next(r, &line);
-        if (code != CLI_OK || !line.data) break;
-        if (r->object)
-            code = read_request(job, r, &keep, &qids);
-        else
-            code = input_bad(r->in, "not a JSON object");
-        job->bar.fraction = input_fraction(r->in);
-        if (code == CLI_OK) code = rerank_request(job, opened, out);
         if (code != CLI_OK) break;
+        job->bar.fraction = input_fraction(r->in);
+        if (line.data) code = read_request(job, r, &keep, &qids);
+        if (code != CLI_OK) break;
+        if (line.data && job->n < GROUP_PAIRS && keep.bytes < GROUP_BYTES) continue;
+        code = flush_group(job, opened, out);
+        store_clear(&keep);
+        if (code != CLI_OK || !line.data) break;
     }
     store_clear(&keep);
     names_clear(&qids);
@@ -299,12 +331,12 @@ static cli_exit rerank_collection(rerank_job *job, opened_model *opened, const c
     cli_exit code = CLI_OK;
     for (size_t q = 0; q < c->run.qids.n && code == CLI_OK; q++) {
         const trec_topic *topic = &c->run.topics[q];
-        job->qid = c->run.qids.texts[q];
-        job->query = c->queries[q];
-        job->n = 0;
-        for (size_t i = 0; i < topic->n_found && i < depth; i++)
-            add_document(job, c->run.docs.texts[topic->found[i].doc], c->docs[topic->found[i].doc]);
-        code = rerank_request(job, opened, out);
+        begin_request(job, c->run.qids.texts[q]);
+        for (size_t i = 0; i < topic->n_found && i < depth; i++) {
+            size_t doc = topic->found[i].doc;
+            add_candidate(job, c->run.docs.texts[doc], c->queries[q], c->docs[doc]);
+        }
+        if (job->n >= GROUP_PAIRS || q + 1 == c->run.qids.n) code = flush_group(job, opened, out);
     }
     return code;
 }
@@ -367,6 +399,9 @@ static cli_exit run(const cli_command *self, int argc, char **argv)
         code = records_open(&lines, files.n ? files.at[0] : "-", FORMAT_JSONL);
     if (code == CLI_OK && job.run_path) code = check_collection(&job, &texts);
     if (code == CLI_OK) code = model_open(&opened, &job.model, 1);
+    if (code == CLI_OK && opened.info.labels > 1)
+        code = cli_fail(CLI_USAGE, "%s: has %d labels; an order needs one", job.model.path,
+                        opened.info.labels);
     if (code == CLI_OK) code = output_open(&out, job.out_path);
     if (code == CLI_OK)
         code = job.run_path ? rerank_collection(&job, &opened, &texts, out)
@@ -380,9 +415,10 @@ static cli_exit run(const cli_command *self, int argc, char **argv)
     model_close(&opened);
     records_close(&lines);
     clear_collection(&texts);
-    free(job.docs);
-    free(job.docids);
-    free(job.results);
+    free(job.requests);
+    free(job.candidates);
+    free(job.pairs);
+    free(job.scores);
     return code;
 }
 

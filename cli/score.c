@@ -95,11 +95,7 @@ static cli_exit score_chunk(score_job *job, opened_model *opened, FILE *to)
         return cli_fail_status(&error, 0);
     put_chunk(to, job, labels);
     job->bar.before += job->n;
-    job->usage.pairs += usage.pairs;
-    job->usage.tokens += usage.tokens;
-    job->usage.tokenize_us += usage.tokenize_us;
-    job->usage.compute_us += usage.compute_us;
-    job->usage.total_us += usage.total_us;
+    add_usage(&job->usage, &usage);
     return CLI_OK;
 }
 
