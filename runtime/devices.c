@@ -4,6 +4,7 @@
 #include <string.h>
 
 const device_row device_rows[] = {
+    {CRANK_DEVICE_CUDA, &ops_backend_cuda, "row"},
     {CRANK_DEVICE_CPU, &ops_backend_cpu, "panel16"},
     {CRANK_DEVICE_REF, &ops_backend_ref, "row"},
     {CRANK_DEVICE_AUTO, NULL, NULL},
