@@ -133,7 +133,7 @@ crank_status vocab_put(vocab_builder *v, const char *text, size_t bytes, int64_t
                     text);
         return CRANK_OK;
     }
-    if (v->text_capacity - v->text_bytes < bytes) {
+    if (v->text == NULL || v->text_capacity - v->text_bytes < bytes) {
         CRANK_CHECK(v->text_bytes + bytes <= MAX_TEXT_BYTES, LIMIT, error,
                     "vocabulary: more than %zu bytes of text", MAX_TEXT_BYTES);
         size_t capacity = v->text_capacity * 2 + bytes + 4096;
