@@ -4,6 +4,7 @@
 #include <locale.h>
 #include <math.h>
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -242,6 +243,65 @@ crank_status jsontext_unsigned_at(jsontext_reader *r, const char *what, uint64_t
     return CRANK_OK;
 }
 
+static bool push_digit(uint64_t *significand, char digit)
+{
+    uint64_t next;
+    if (__builtin_mul_overflow(*significand, (uint64_t)10, &next) ||
+        __builtin_add_overflow(next, (uint64_t)(digit - '0'), &next)) {
+        return false;
+    }
+    *significand = next;
+    return true;
+}
+
+static double power_of_ten(int exponent)
+{
+    static const double exact[] = {1e0,  1e1,  1e2,  1e3,  1e4,  1e5,  1e6,  1e7,
+                                   1e8,  1e9,  1e10, 1e11, 1e12, 1e13, 1e14, 1e15,
+                                   1e16, 1e17, 1e18, 1e19, 1e20, 1e21, 1e22};
+    char text[16];
+    if (exponent < (int)(sizeof exact / sizeof *exact)) return exact[exponent];
+    snprintf(text, sizeof text, "1e%d", exponent);
+    return strtod(text, NULL);
+}
+
+/* The number from start to end as serde_json reads it without its float_roundtrip feature: the
+ * digits that fit 64 bits, rounded to a double, times or divided by a power of ten. Up to an ulp
+ * from the nearest double, and infinite where serde_json says out of range. */
+static double serde_real(const char *start, const char *end)
+{
+    bool negative = *start == '-', full = false;
+    const char *at = start + negative;
+    uint64_t significand = 0;
+    int exponent = 0, written = 0;
+    for (; at < end && *at >= '0' && *at <= '9'; at++) {
+        full = full || !push_digit(&significand, *at);
+        exponent += full;
+    }
+    if (at < end && *at == '.') {
+        full = false;
+        for (at++; at < end && *at >= '0' && *at <= '9'; at++) {
+            full = full || !push_digit(&significand, *at);
+            exponent -= !full;
+        }
+    }
+    if (at < end) { /* e or E */
+        bool down = at[1] == '-';
+        for (at += 1 + (at[1] == '-' || at[1] == '+'); at < end; at++)
+            if (written < 100000) written = written * 10 + (*at - '0');
+        exponent += down ? -written : written;
+    }
+    double value = (double)significand;
+    for (; exponent < -308 && value != 0; exponent += 308) value /= 1e308;
+    if (value != 0) {
+        if (exponent > 308)
+            value = HUGE_VAL;
+        else
+            value = exponent < 0 ? value / power_of_ten(-exponent) : value * power_of_ten(exponent);
+    }
+    return negative ? -value : value;
+}
+
 /* ---- values that nobody asked for
  * ----------------------------------------------------------------*/
 
@@ -372,7 +432,11 @@ static crank_status number_value(builder *b, json_t **value)
         *value = json_integer(whole);
     } else {
         double real = 0;
-        CRANK_TRY(value_of_number(&b->r, start, &real));
+        if (b->limits->flags & JSONTEXT_SERDE_REALS)
+            real = serde_real(start, b->r.at);
+        else
+            CRANK_TRY(value_of_number(&b->r, start, &real));
+        if (!isfinite(real)) return jsontext_fail(&b->r, start, "a number beyond a double's range");
         *value = json_real(real);
     }
     return *value != NULL ? CRANK_OK : out_of_memory(b);

@@ -56,6 +56,9 @@ enum {
     JSONTEXT_OBJECT = 1, /* the top must be an object */
     JSONTEXT_LIST = 2,   /* the top must be an array */
     JSONTEXT_NUL = 4,    /* strings may hold NUL (jansson keeps their lengths) */
+    /* Reals as Rust's serde_json reads them by default, which may be an ulp from the nearest
+     * double: the scores that Hugging Face `tokenizers` computes with. */
+    JSONTEXT_SERDE_REALS = 8,
 };
 
 typedef struct jsontext_limits {

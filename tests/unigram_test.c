@@ -13,6 +13,7 @@
 #include "support/tokenizer_files.h"
 #include "tokenizer/charsmap.h"
 #include "tokenizer/graphemes.h"
+#include "tokenizer/json.h"
 #include "tokenizer/steps.h"
 #include "tokenizer/unigram_trie.h"
 #include "tokenizer/vocab.h"
@@ -196,6 +197,48 @@ Test(unigram, texts_without_a_space, .timeout = 60)
     repeated("unigram/deberta", " ", 300000, 0, 0);
 }
 
+/* Hugging Face's scores are what serde_json makes of the file's digits, not the nearest doubles; a
+ * tie between two cuts turns on that. */
+Test(unigram, scores_are_read_as_serde_json_reads_them)
+{
+    static const struct {
+        const char *text;
+        double want;
+    } rows[] = {
+        {"-7.3088860511779785", -0x1.d3c4ca0000001p+2},
+        {"-7.3190507888793945", -0x1.d46b540000001p+2},
+        {"-11.149036290256861", -0x1.64c4e7c112408p+3},
+        {"-12.611870728499087", -0x1.939471ec0910ap+3},
+        {"-15.009766001297457", -0x1.e05000ca05edbp+3},
+        {"-0.1", -0x1.999999999999ap-4},
+        {"-1e-5", -0x1.4f8b588e368f1p-17},
+        {"-123456789012345678901234.5", -0x1.a249b1f10a06cp+76},
+        {"-18446744073709551616.25", -0x1.0000000000000p+64},
+        {"-9.00000000000000000000000000001", -0x1.2000000000000p+3},
+        {"-1.5E+3", -0x1.7700000000000p+10},
+        {"-2.2250738585072011e-308", -0x1.0000000000000p-1022},
+        {"-3e-330", -0x0.0p+0},
+        {"-0.30000000000000000000000000000000000000000000000000000004", -0x1.3333333333333p-2},
+        {"-1.7976931348623157e307", -0x1.9999999999998p+1020},
+        {"-123456789012345678e-20", -0x1.43a272d9e0e51p-10},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        char json[128];
+        json_t *value;
+        crank_error error = {0};
+        snprintf(json, sizeof json, "[%s]", rows[i].text);
+        cr_assert(tok_json_parse(&value, "test", json, strlen(json), &error) == CRANK_OK, "%s",
+                  error.message);
+        double got = json_real_value(json_array_get(value, 0));
+        cr_expect(got == rows[i].want, "%s is read as %a", rows[i].text, got);
+        json_decref(value);
+    }
+    json_t *value = NULL;
+    crank_error error = {0};
+    cr_expect(tok_json_parse(&value, "test", "[-1.8e308]", 10, &error) == CRANK_FORMAT);
+    json_decref(value);
+}
+
 /* ---- trie ------------------------------------------------------------------------------------*/
 
 static uint32_t next_random(uint32_t *state)
@@ -368,6 +411,7 @@ Test(unigram, character_map_works_on_clusters)
             "b\xEF\xBB\xBF",
             "a b ");
     applies(map, "\xC2\xAD", "\xC2\xAD");
+    applies(map, "\x01", ""); /* removed */
     image_builder_close(&b);
     json_decref(root);
     free(text);
@@ -434,7 +478,7 @@ Test(unigram, hostile_files_are_refused_by_name)
         {MODEL("\"unk_id\": 0, \"vocab\": [[7, 0]]"), CRANK_FORMAT, "vocab[0]"},
         {MODEL("\"unk_id\": 0, \"vocab\": [[\"a\", NaN]]"), CRANK_FORMAT, "tokenizer.json"},
         {MODEL("\"unk_id\": 0, \"vocab\": [[\"a\", 1e999]]"), CRANK_FORMAT, "tokenizer.json"},
-        {MODEL("\"unk_id\": 0, \"vocab\": [[\"a\", -1.7976931348623157e308]]"), CRANK_OK, ""},
+        {MODEL("\"unk_id\": 0, \"vocab\": [[\"a\", -1.7976931348623157e307]]"), CRANK_OK, ""},
         {MODEL("\"unk_id\": 1, \"vocab\": [[\"a\", 0]]"), CRANK_FORMAT, "unk_id"},
         {MODEL("\"unk_id\": -7, \"vocab\": [[\"a\", 0]]"), CRANK_FORMAT, "unk_id"},
         {MODEL("\"unk_id\": null, \"vocab\": [[\"a\", 0]]"), CRANK_UNSUPPORTED, "unk_id"},

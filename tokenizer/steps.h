@@ -43,7 +43,7 @@ void tok_text_clear(tok_text *t);
 /* Appends bytes that stand for `span` of the original. */
 static inline void tok_text_push(tok_text *t, const void *bytes, size_t n, tok_span span)
 {
-    if (t->capacity - t->n < n && !tok_text_reserve(t, n)) return;
+    if (n == 0 || (t->capacity - t->n < n && !tok_text_reserve(t, n))) return;
     memcpy(t->bytes + t->n, bytes, n);
     if (t->want_spans)
         for (size_t i = 0; i < n; i++) t->spans[t->n + i] = span;
