@@ -1,12 +1,12 @@
 # cmake --install: the program, both libraries, the two public headers, a pkg-config file and a CMake
 # package. A folder whose library part links another pkg-config module appends PREFIX:module to
-# CRANK_PC_MODULES, as it was named in pkg_check_modules.
+# CRANK_PC_MODULES, as it was named in pkg_check_modules. zlib alone comes by find_package.
 include(GNUInstallDirs)
 include(CMakePackageConfigHelpers)
 
 list(APPEND CRANK_PC_MODULES JANSSON:jansson NETTLE:nettle XXHASH:libxxhash)
 list(REMOVE_DUPLICATES CRANK_PC_MODULES)
-string(REGEX REPLACE "[A-Z0-9_]+:" "" CRANK_PC_REQUIRES "${CRANK_PC_MODULES}")
+string(REGEX REPLACE "[A-Z0-9_]+:" "" CRANK_PC_REQUIRES "${CRANK_PC_MODULES};zlib")
 string(REPLACE ";" " " CRANK_PC_REQUIRES "${CRANK_PC_REQUIRES}")
 string(REPLACE ";" " " CRANK_PC_MODULES "${CRANK_PC_MODULES}")
 
