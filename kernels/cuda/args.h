@@ -108,7 +108,25 @@ typedef struct attention_args {
     const float *distance_bias;
     int32_t distance_span;
     const float *cos, *sin;
+    const int32_t *relative_index; /* ops_relative; NULL: none */
+    int32_t relative_span;
+    /* Q . PK and K . PQ of every token with every bucket, [T, group, relative_ld] f16, for the
+     * heads of this launch; NULL: the term is absent. See relative.cu. */
+    const void *relative_q, *relative_k;
+    int32_t relative_ld;
+    int32_t first_head; /* of this launch; its heads are gridDim.y */
 } attention_args;
+
+/* see relative.cu */
+typedef struct relative_args {
+    row_count n_rows;
+    const void *qkv;
+    int32_t qkv_ld, n_heads, head_width, vectors;
+    int32_t first_head, group; /* heads first_head .. first_head + group - 1 */
+    int32_t n_buckets, ld;
+    const float *key, *query; /* [n_buckets, H * K]; NULL: absent */
+    void *q_terms, *k_terms;  /* [T, group, ld] f16 */
+} relative_args;
 
 /* One query row per sequence; see attention_rows.cuh */
 typedef struct attention_rows_args {
@@ -124,6 +142,9 @@ typedef struct attention_rows_args {
     const float *distance_bias;
     int32_t distance_span;
     const float *cos, *sin;
+    const int32_t *relative_index; /* ops_relative; NULL: none */
+    const float *relative_key, *relative_query;
+    int32_t relative_span;
 } attention_rows_args;
 
 /* The folded form in three launches: u = Wk^T q; c = softmax(x u) x; out = Wv c + b. */

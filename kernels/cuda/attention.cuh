@@ -20,7 +20,8 @@
  * warp skips the blocks that its own 16 rows cannot see.
  *
  * Options in the general template: |q - k| <= window, an additive bias by distance, half-split
- * rotary applied while Q and K are copied.
+ * rotary applied while Q and K are copied, DeBERTa's relative terms looked up in tables that
+ * relative.cu has made.
  * Limit: memory (one read of qkv, one write of out) up to ~512 keys.
  * Based on: FlashAttention-2 (Dao 2023), sections 3.1-3.3. */
 #ifndef CRANK_CUDA_ATTENTION_CUH
@@ -85,6 +86,14 @@ __device__ __forceinline__ void load_head(uint32_t tile, const uint16_t *x, int 
     }
 }
 
+__device__ __forceinline__ float relative_term(const void *terms, int token, int bucket,
+                                               const attention_args &a)
+{
+    if (terms == nullptr) return 0.0f;
+    const size_t row = static_cast<size_t>(token) * gridDim.y + blockIdx.y;
+    return load16<f16>(static_cast<const uint16_t *>(terms) + row * a.relative_ld + bucket);
+}
+
 template <class T, int HD, bool GENERAL>
 __device__ __forceinline__ void attention(const attention_args &a)
 {
@@ -100,7 +109,7 @@ __device__ __forceinline__ void attention(const attention_args &a)
     const int sequence = a.tiles[2 * blockIdx.x], tile_row = a.tiles[2 * blockIdx.x + 1];
     const int start = a.starts[sequence], length = a.starts[sequence + 1] - start;
     const int keys = a.key_counts != nullptr ? a.key_counts[sequence] : length;
-    const int head = blockIdx.y, width = a.n_heads * a.head_width;
+    const int head = a.first_head + blockIdx.y, width = a.n_heads * a.head_width;
     const int tile_rows = static_cast<int>(blockDim.x) / 2; /* 16 per warp */
     const int valid_rows = min(tile_rows, length - tile_row);
 
@@ -204,6 +213,12 @@ __device__ __forceinline__ void attention(const attention_args &a)
                     const int key = first_key + n * 8 + 2 * t + (e & 1);
                     if (GENERAL && n < 2 * groups) {
                         const int row = warp_row + g + (e >> 1) * 8;
+                        if (a.relative_index != nullptr && key < keys && row < length) {
+                            const int bucket =
+                                __ldg(a.relative_index + row - key + a.relative_span - 1);
+                            s[n][e] += relative_term(a.relative_q, start + row, bucket, a) +
+                                       relative_term(a.relative_k, start + key, bucket, a);
+                        }
                         s[n][e] *= a.scale;
                         if (a.distance_bias != nullptr && key < keys && row < length)
                             s[n][e] += __ldg(a.distance_bias +

@@ -74,6 +74,15 @@ template <class T> __device__ __forceinline__ void attention_rows(const attentio
             }
             if (width & 1) sum += q[width - 1] * load16<T>(kj + width - 1);
         }
+        if (a.relative_index != nullptr) {
+            const size_t bucket =
+                static_cast<size_t>(a.relative_index[a.relative_span - 1 - j]) * a.n_heads * width +
+                h * width;
+            for (int d = 0; d < width && a.relative_key != nullptr; d++)
+                sum += q[d] * __ldg(a.relative_key + bucket + d);
+            for (int d = 0; d < width && a.relative_query != nullptr; d++)
+                sum += load16<T>(kj + d) * __ldg(a.relative_query + bucket + d);
+        }
         sum *= a.scale;
         if (a.distance_bias != nullptr)
             sum += __ldg(a.distance_bias + static_cast<size_t>(h) * (2 * a.distance_span - 1) + j +
@@ -258,14 +267,17 @@ template <class T> __device__ __forceinline__ void fold_value(const fold_args &a
 #pragma unroll
     for (int r = 0; r < 4; r++) partial[part][r][column] = sum[r];
     __syncthreads();
-    if (part >= 4 || b0 + part >= rows) return;
-    uint16_t *out = static_cast<uint16_t *>(a.out) + static_cast<size_t>(b0 + part) * a.out_ld;
+    const int b = b0 + part;
+    if (part >= 4 || b >= rows) return;
+    /* Probabilities sum to 1, which is what lets the bias through, unless there is no key. */
+    const bool keys = a.key_counts != nullptr ? a.key_counts[b] > 0 : a.starts[b + 1] > a.starts[b];
+    uint16_t *out = static_cast<uint16_t *>(a.out) + static_cast<size_t>(b) * a.out_ld;
     if (n < width) {
         float total = 0.0f;
 #pragma unroll
         for (int i = 0; i < 8; i++) total += partial[i][part][column];
         if (a.value_bias != nullptr) total += __ldg(a.value_bias + n);
-        out[n] = static_cast<uint16_t>(T::pack(total, 0.0f));
+        out[n] = static_cast<uint16_t>(T::pack(keys ? total : 0.0f, 0.0f));
     } else if (n < a.out_ld) {
         out[n] = 0;
     }

@@ -9,11 +9,7 @@ static int32_t round_up(int32_t n, int32_t to)
 
 static bool supported(ops_context *ctx, const ops_attention *a)
 {
-    if (a->relative.index != NULL)
-        ops_fail(ctx, CRANK_UNSUPPORTED,
-                 "cuda: attention with relative position terms (DeBERTa) has no GPU kernel: use "
-                 "--device cpu");
-    else if (a->head_width > 128)
+    if (a->head_width > 128)
         ops_fail(ctx, CRANK_UNSUPPORTED,
                  "cuda: attention heads of width %d have no GPU kernel (at most 128): use --device "
                  "cpu",
@@ -44,13 +40,56 @@ static void stages(const cuda_device *d, attention_args *args, int32_t longest, 
         args->n_stages = 2;
 }
 
+/* Tables of relative terms for a group of heads at a time, so that they stay below this. */
+#define RELATIVE_BYTES ((size_t)64 << 20)
+
+/* Heads whose terms fit; *bytes: of one table. */
+static int32_t relative_group(const ops_attention *a, int32_t rows, size_t *bytes)
+{
+    if (a->relative.index == NULL) return a->n_heads;
+    size_t head_bytes =
+        (size_t)cuda_bucket(rows) * (size_t)ARGS_LD(a->relative.n_buckets) * sizeof(uint16_t);
+    size_t heads = RELATIVE_BYTES / (2 * head_bytes);
+    heads = heads < 1 ? 1 : heads > (size_t)a->n_heads ? (size_t)a->n_heads : heads;
+    *bytes = heads * head_bytes;
+    return (int32_t)heads;
+}
+
+static void relative_terms(ops_context *ctx, const attention_args *args, const ops_attention *a,
+                           int32_t rows, int32_t group)
+{
+    relative_args terms = {.n_rows = cuda_rows(ctx, rows),
+                           .qkv = args->qkv,
+                           .qkv_ld = args->qkv_ld,
+                           .n_heads = a->n_heads,
+                           .head_width = a->head_width,
+                           .first_head = args->first_head,
+                           .group = group,
+                           .n_buckets = a->relative.n_buckets,
+                           .ld = args->relative_ld,
+                           .key = a->relative.key,
+                           .query = a->relative.query,
+                           .q_terms = (void *)(uintptr_t)args->relative_q,
+                           .k_terms = (void *)(uintptr_t)args->relative_k};
+    terms.vectors =
+        args->vectors && (uintptr_t)terms.key % 16 == 0 && (uintptr_t)terms.query % 16 == 0;
+    cuda_launch(ctx, cuda_find(KERNEL_RELATIVE_TERMS, cuda_value_dtype(ctx), a->head_width),
+                (uint32_t)(args->relative_ld + 63) / 64,
+                (uint32_t)(cuda_grid_rows(ctx, rows) + 63) / 64, (uint32_t)group * 2, 128, 0,
+                &terms, sizeof terms);
+}
+
 void cuda_attention(ops_context *ctx, ops_tensor *out, const ops_tensor *qkv,
                     const ops_attention *a)
 {
     if (!supported(ctx, a)) return;
-    size_t mark = ops_mark(ctx);
-    void *rows = cuda_row_target(ctx, out);
-    bool general = a->window > 0 || a->distance_bias != NULL || a->rope.cos != NULL;
+    size_t mark = ops_mark(ctx), table_bytes = 0;
+    void *rows = cuda_row_target(ctx, out), *q_terms = NULL, *k_terms = NULL;
+    int32_t group = relative_group(a, out->rows, &table_bytes);
+    bool relative = a->relative.index != NULL;
+    if (relative && a->relative.key != NULL) q_terms = ops_take(ctx, table_bytes);
+    if (relative && a->relative.query != NULL) k_terms = ops_take(ctx, table_bytes);
+    bool general = a->window > 0 || a->distance_bias != NULL || a->rope.cos != NULL || relative;
     if (!ctx->dry && ctx->failure == CRANK_OK && out->rows > 0) {
         const cuda_stream *s = cuda_stream_of(ctx);
         int kernel = cuda_find(general ? KERNEL_ATTENTION_GENERAL : KERNEL_ATTENTION,
@@ -76,11 +115,21 @@ void cuda_attention(ops_context *ctx, ops_tensor *out, const ops_tensor *qkv,
                                .distance_bias = a->distance_bias,
                                .distance_span = a->distance_span,
                                .cos = a->rope.cos,
-                               .sin = a->rope.sin};
+                               .sin = a->rope.sin,
+                               .relative_index = a->relative.index,
+                               .relative_span = a->relative.span,
+                               .relative_q = q_terms,
+                               .relative_k = k_terms,
+                               .relative_ld = ARGS_LD(a->relative.n_buckets)};
         stages(ctx->device, &args, longest, tile_rows[tile], columns);
         int32_t shared = (tile_rows[tile] + 2 * args.n_stages * args.stage_rows) * columns * 2;
-        cuda_launch(ctx, kernel, (uint32_t)s->max_tiles[tile], (uint32_t)a->n_heads, 1,
-                    (uint32_t)tile_rows[tile] * 2, (uint32_t)shared, &args, sizeof args);
+        for (int32_t head = 0; head < a->n_heads; head += group) {
+            int32_t heads = head + group > a->n_heads ? a->n_heads - head : group;
+            args.first_head = head;
+            if (relative) relative_terms(ctx, &args, a, out->rows, heads);
+            cuda_launch(ctx, kernel, (uint32_t)s->max_tiles[tile], (uint32_t)heads, 1,
+                        (uint32_t)tile_rows[tile] * 2, (uint32_t)shared, &args, sizeof args);
+        }
         cuda_quantise(ctx, out, rows);
     }
     ops_release(ctx, mark);
@@ -111,7 +160,11 @@ void cuda_attention_rows(ops_context *ctx, ops_tensor *out, const ops_tensor *q,
                                     .distance_bias = a->distance_bias,
                                     .distance_span = a->distance_span,
                                     .cos = a->rope.cos,
-                                    .sin = a->rope.sin};
+                                    .sin = a->rope.sin,
+                                    .relative_index = a->relative.index,
+                                    .relative_key = a->relative.key,
+                                    .relative_query = a->relative.query,
+                                    .relative_span = a->relative.span};
         uint32_t shared = (uint32_t)(128 + args.max_keys + 256 + 4) * sizeof(float);
         cuda_launch(ctx, cuda_find(KERNEL_ATTENTION_ROWS, cuda_value_dtype(ctx), a->head_width),
                     (uint32_t)a->n_heads, (uint32_t)cuda_grid_rows(ctx, out->rows), 1, 128, shared,

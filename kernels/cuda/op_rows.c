@@ -35,19 +35,9 @@ static bool whole_vectors(int32_t cols, const void *const *arrays, size_t n)
     return cols % 8 == 0;
 }
 
-static int row_kernel(ops_context *ctx, cuda_kernel_kind kind, int32_t cols)
-{
-    int kernel = cuda_find(kind, cuda_value_dtype(ctx), cols);
-    if (kernel < 0)
-        ops_fail(ctx, CRANK_UNSUPPORTED,
-                 "cuda: %s of rows of %d columns is not supported (at most 2048): use --device cpu",
-                 cuda_kind_op(kind), cols);
-    return kernel;
-}
-
 void cuda_embed_norm(ops_context *ctx, ops_tensor *out, const ops_embedding *e)
 {
-    int kernel = row_kernel(ctx, KERNEL_EMBED, out->cols);
+    int kernel = cuda_find(KERNEL_EMBED, cuda_value_dtype(ctx), out->cols);
     if (ctx->dry || ctx->failure != CRANK_OK || out->rows == 0) return;
     static const int32_t types[OPS_N_DTYPES] = {
         [OPS_F32] = ARGS_F32, [OPS_F16] = ARGS_F16, [OPS_BF16] = ARGS_BF16};
@@ -73,7 +63,7 @@ void cuda_embed_norm(ops_context *ctx, ops_tensor *out, const ops_embedding *e)
 static void make_rows(ops_context *ctx, const ops_tensor *out, const void *source,
                       const int32_t *rows, const float *constant, const ops_norm *norm)
 {
-    int kernel = row_kernel(ctx, KERNEL_NORM, out->cols);
+    int kernel = cuda_find(KERNEL_NORM, cuda_value_dtype(ctx), out->cols);
     if (ctx->dry || ctx->failure != CRANK_OK || out->rows == 0) return;
     static const ops_norm none = {.kind = OPS_NORM_NONE};
     if (norm == NULL) norm = &none;

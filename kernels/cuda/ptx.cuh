@@ -230,7 +230,8 @@ __device__ __forceinline__ float warp_max(float v)
 /* Every kernel calls begin_after() before it touches memory that an earlier kernel writes: it waits
  * for the whole predecessor. Having waited, it lets its own successor be put on the machine. The
  * chain of waits orders all kernels of a stream. Only code for sm_90 and later has it; the host
- * asks for overlapping launches only when such code was loaded. */
+ * asks for overlapping launches only when such code was loaded. Loads that the compiler may move
+ * above the wait (__ldg, const __restrict__) are for weights only. */
 __device__ __forceinline__ void begin_after()
 {
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900

@@ -7,48 +7,61 @@
 namespace crank
 {
 
-/* x + row `index` of a [*, cols] table in one of three types. */
-template <int NV>
-__device__ __forceinline__ void add_table_row(row<NV> &r, const void *table, int type, int index,
-                                              int cols, bool whole)
+/* v += 8 columns, from `column` on, of row `index` of a [*, cols] table in one of three types. */
+__device__ __forceinline__ void add_table8(float (&v)[8], const void *table, int type, int index,
+                                           int column, int cols, bool whole)
 {
     if (table == nullptr) return;
-    const int lane = threadIdx.x & 31;
+    const size_t at = static_cast<size_t>(index) * cols + column;
+    float w[8];
+    if (type == ARGS_F32)
+        load8_f32(w, static_cast<const float *>(table) + at, cols - column, whole);
+    else if (type == ARGS_F16)
+        load8_16<f16>(w, static_cast<const uint16_t *>(table) + at, cols - column, whole);
+    else
+        load8_16<bf16>(w, static_cast<const uint16_t *>(table) + at, cols - column, whole);
 #pragma unroll
-    for (int i = 0; i < NV; i++) {
-        int column = (lane + 32 * i) * 8, left = cols - column;
-        if (left <= 0) continue;
-        size_t at = static_cast<size_t>(index) * cols + column;
-        float v[8];
-        if (type == ARGS_F32)
-            load8_f32(v, static_cast<const float *>(table) + at, left, whole);
-        else if (type == ARGS_F16)
-            load8_16<f16>(v, static_cast<const uint16_t *>(table) + at, left, whole);
-        else
-            load8_16<bf16>(v, static_cast<const uint16_t *>(table) + at, left, whole);
-#pragma unroll
-        for (int j = 0; j < 8; j++) r.v[i][j] += v[j];
-    }
+    for (int j = 0; j < 8; j++) v[j] += w[j];
 }
 
+/* The three ids of token t and the sum of their rows. */
+struct embedding {
+    const embed_args &a;
+    int word, type, position;
+    __device__ __forceinline__ embedding(const embed_args &args, int t)
+        : a(args), word(args.ids[t]), type(args.type != nullptr ? args.types[t] : 0),
+          position(args.position != nullptr ? args.positions[t] : 0)
+    {
+    }
+    __device__ __forceinline__ void operator()(int chunk, float (&v)[8]) const
+    {
+        zero8(v);
+        if (chunk * 8 >= a.cols) return;
+        add_table8(v, a.word, a.table_type, word, chunk * 8, a.cols, a.vectors != 0);
+        add_table8(v, a.type, a.table_type, type, chunk * 8, a.cols, a.vectors != 0);
+        add_table8(v, a.position, a.table_type, position, chunk * 8, a.cols, a.vectors != 0);
+    }
+};
+
 /* out[t] = norm(word[ids[t]] + type[types[t]] + position[positions[t]])
- * Grid: ceil(T / 4), block: 4 warps, a warp a row. Added in f32 in that order.
+ * Grid: ceil(T / 4), block: 4 warps, a warp a row, in NV chunks a lane (0: any width). Added in f32
+ * in that order.
  * Limit: memory, (3 table rows + 1 row) * 2 bytes a column. */
 template <class T, int NV> __device__ __forceinline__ void embed_norm(const embed_args &a)
 {
     begin_after();
     const int t = blockIdx.x * (blockDim.x >> 5) + (threadIdx.x >> 5);
     if (t >= count_of(a.n_rows)) return;
-    row<NV> r;
+    const embedding e(a, t);
+    if constexpr (NV == 0) {
+        finish_wide_row<T>(e, a.norm, a.out, t, a.cols, a.vectors != 0);
+    } else {
+        row<NV> r;
 #pragma unroll
-    for (int i = 0; i < NV; i++) zero8(r.v[i]);
-    const bool whole = a.vectors != 0;
-    add_table_row(r, a.word, a.table_type, a.ids[t], a.cols, whole);
-    if (a.type != nullptr) add_table_row(r, a.type, a.table_type, a.types[t], a.cols, whole);
-    if (a.position != nullptr)
-        add_table_row(r, a.position, a.table_type, a.positions[t], a.cols, whole);
-    norm_row(r, a.cols, a.norm, whole);
-    store_row<T>(r, a.out, t, a.cols);
+        for (int i = 0; i < NV; i++) e((threadIdx.x & 31) + 32 * i, r.v[i]);
+        norm_row(r, a.cols, a.norm, a.vectors != 0);
+        store_row<T>(r, a.out, t, a.cols);
+    }
 }
 
 /* out[i] = norm(source[rows[i]]), or norm(constant).
@@ -60,19 +73,28 @@ template <class T, int NV> __device__ __forceinline__ void norm_rows(const row_a
     begin_after();
     const int i = blockIdx.x * (blockDim.x >> 5) + (threadIdx.x >> 5);
     if (i >= count_of(a.n_rows)) return;
-    row<NV> r;
-    if (a.constant != nullptr) {
-        const int lane = threadIdx.x & 31;
-#pragma unroll
-        for (int k = 0; k < NV; k++) {
-            int column = (lane + 32 * k) * 8;
-            load8_f32(r.v[k], a.constant + column, a.cols - column, a.vectors != 0);
-        }
+    const int cols = a.cols;
+    const bool whole = a.vectors != 0;
+    const uint4 *source = reinterpret_cast<const uint4 *>(
+        static_cast<const uint16_t *>(a.source) +
+        static_cast<size_t>(a.rows != nullptr ? a.rows[i] : i) * ARGS_LD(cols));
+    auto load = [&](int chunk, float(&v)[8]) {
+        if (a.constant != nullptr)
+            load8_f32(v, a.constant + chunk * 8, cols - chunk * 8, whole);
+        else if (chunk * 8 < cols)
+            unpack8<T>(v, source[chunk]);
+        else
+            zero8(v);
+    };
+    if constexpr (NV == 0) {
+        finish_wide_row<T>(load, a.norm, a.out, i, cols, whole);
     } else {
-        load_row<T>(r, a.source, a.rows != nullptr ? a.rows[i] : i, a.cols);
+        row<NV> r;
+#pragma unroll
+        for (int k = 0; k < NV; k++) load((threadIdx.x & 31) + 32 * k, r.v[k]);
+        norm_row(r, cols, a.norm, whole);
+        store_row<T>(r, a.out, i, cols);
     }
-    norm_row(r, a.cols, a.norm, a.vectors != 0);
-    store_row<T>(r, a.out, i, a.cols);
 }
 
 /* operand[i], scale[i] = int8 form of x[i]; any width (FFN rows are wide), so the row is read twice
@@ -177,6 +199,8 @@ extern "C" __global__ void __launch_bounds__(256) batch_copy(const __grid_consta
     }
 ROW_WIDTHS(ROW_KERNELS, f16)
 ROW_WIDTHS(ROW_KERNELS, bf16)
+ROW_KERNELS(0, f16)
+ROW_KERNELS(0, bf16)
 
 #define TYPE_KERNELS(type)                                                                         \
     extern "C" __global__ void __launch_bounds__(128)                                              \

@@ -26,7 +26,9 @@ __device__ __forceinline__ void zero8(float (&v)[8])
     for (int i = 0; i < 8; i++) v[i] = 0.0f;
 }
 
-/* v[i] = p[i] for i < n (n may be <= 0), else 0. whole: 16-byte loads are legal and n is 0 or 8. */
+/* v[i] = p[i] for i < n (n may be <= 0), else 0. For weights only: __ldg may be moved above the
+ * wait for the kernel before (begin_after), and must not see memory that a kernel writes. whole:
+ * 16-byte loads are legal and n is 0 or 8. */
 __device__ __forceinline__ void load8_f32(float (&v)[8], const float *p, int n, bool whole)
 {
     zero8(v);
@@ -133,14 +135,16 @@ __device__ __forceinline__ float largest8(const float (&v)[8])
     return largest;
 }
 
+/* 0 for a row of zeros, and for one so small (1e-37) that it is as good as that. */
 __device__ __forceinline__ float quantise_inverse(float largest)
 {
-    return largest > 0.0f ? 127.0f / largest : 0.0f;
+    const float inverse = largest > 0.0f ? 127.0f / largest : 0.0f;
+    return inverse <= 1.7014118e38f ? inverse : 0.0f;
 }
 
 __device__ __forceinline__ float quantise_scale(float largest)
 {
-    return largest / 127.0f;
+    return quantise_inverse(largest) > 0.0f ? largest / 127.0f : 0.0f;
 }
 
 __device__ __forceinline__ uint2 quantise8(const float (&v)[8], float inverse)
@@ -188,6 +192,67 @@ __device__ __forceinline__ void store_row(const row<NV> &r, const row_output &ou
         }
     }
     if (out.operand != nullptr) quantise_row(r, out.operand, out.scale, index, cols);
+}
+
+/* The same for rows of any width: load(chunk, v) gives 8 columns, as often as asked, and the row is
+ * read up to four times (L1 keeps it) instead of being held in registers. Same bits. */
+template <class T, class Load>
+__device__ __forceinline__ void finish_wide_row(const Load &load, const norm_args &norm,
+                                                const row_output &out, int index, int cols,
+                                                bool whole)
+{
+    const int lane = threadIdx.x & 31, ld = ARGS_LD(cols);
+    float mean = 0.0f, scale = 1.0f, sum = 0.0f, v[8];
+    if (norm.kind == NORM_LAYER) {
+        for (int c = lane; c * 8 < cols; c += 32) {
+            load(c, v);
+#pragma unroll
+            for (int j = 0; j < 8; j++) sum += v[j];
+        }
+        mean = warp_sum(sum) / static_cast<float>(cols);
+        sum = 0.0f;
+    }
+    if (norm.kind != NORM_NONE) {
+        for (int c = lane; c * 8 < cols; c += 32) {
+            load(c, v);
+#pragma unroll
+            for (int j = 0; j < 8; j++) {
+                float d = v[j] - mean;
+                if (c * 8 + j < cols) sum += d * d;
+            }
+        }
+        scale = 1.0f / sqrtf(warp_sum(sum) / static_cast<float>(cols) + norm.epsilon);
+    }
+    auto normed = [&](int c) {
+        zero8(v);
+        if (c * 8 >= cols) return;
+        load(c, v);
+        if (norm.kind == NORM_NONE) return;
+        float gamma[8], beta[8];
+        load8_f32(gamma, norm.gamma + c * 8, cols - c * 8, whole);
+        zero8(beta);
+        if (norm.beta != nullptr) load8_f32(beta, norm.beta + c * 8, cols - c * 8, whole);
+#pragma unroll
+        for (int j = 0; j < 8; j++) v[j] = (v[j] - mean) * scale * gamma[j] + beta[j];
+    };
+    float largest = 0.0f;
+    if (out.operand != nullptr) {
+        for (int c = lane; c * 8 < cols; c += 32) {
+            normed(c);
+            largest = fmaxf(largest, largest8(v));
+        }
+        largest = warp_max(largest);
+        if (lane == 0) out.scale[index] = quantise_scale(largest);
+    }
+    const float inverse = quantise_inverse(largest);
+    for (int c = lane; c * 8 < ld; c += 32) {
+        const size_t at = static_cast<size_t>(index) * ld + c * 8;
+        normed(c);
+        if (out.operand != nullptr)
+            *reinterpret_cast<uint2 *>(out.operand + at) = quantise8(v, inverse);
+        if (out.value != nullptr)
+            *reinterpret_cast<uint4 *>(static_cast<uint16_t *>(out.value) + at) = pack8<T>(v);
+    }
 }
 
 __device__ __forceinline__ int count_of(const row_count &n)

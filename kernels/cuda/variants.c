@@ -17,6 +17,8 @@ enum { GEMM_TILES(TILE_SIZES) };
     {"attention_mma_" #type "_" #width, KERNEL_ATTENTION, id, .limit = width},                     \
         {"attention_mma_" #type "_" #width "_general", KERNEL_ATTENTION_GENERAL, id,               \
          .limit = width},
+#define ROW_RELATIVE(width, type, id)                                                              \
+    {"relative_terms_" #type "_" #width, KERNEL_RELATIVE_TERMS, id, .limit = width},
 #define KIND_bias KERNEL_GEMM_BIAS
 #define KIND_gelu KERNEL_GEMM_GELU
 #define KIND_act KERNEL_GEMM_ACT
@@ -33,11 +35,14 @@ enum { GEMM_TILES(TILE_SIZES) };
 #define ROW_PLAIN(name, kind_id, id, most) {name, kind_id, id, .limit = most},
 #define ROWS_VALUE(type, id)                                                                       \
     ROW_WIDTHS(ROW_EMBED, type, id)                                                                \
+    ROW_EMBED(0, type, id)                                                                         \
     ROW_WIDTHS(ROW_NORM, type, id)                                                                 \
+    ROW_NORM(0, type, id)                                                                          \
     ROW_PLAIN("quantise_warp_per_row_" #type, KERNEL_QUANTISE, id, 0)                              \
     ROW_PLAIN("pool_thread_per_pair_" #type, KERNEL_POOL, id, 0)                                   \
     ROW_PLAIN("vectors_warp_per_row_" #type, KERNEL_VECTORS, id, 0)                                \
     ATTENTION_WIDTHS(ROW_ATTENTION, type, id)                                                      \
+    ATTENTION_WIDTHS(ROW_RELATIVE, type, id)                                                       \
     ROW_PLAIN("attention_rows_" #type, KERNEL_ATTENTION_ROWS, id, 128)                             \
     ROW_PLAIN("fold_query_" #type, KERNEL_FOLD_QUERY, id, 128)                                     \
     ROW_PLAIN("fold_attend_" #type "_1", KERNEL_FOLD_ATTEND, id, 1)                                \
@@ -74,6 +79,7 @@ const char *cuda_kind_op(cuda_kernel_kind kind)
         [KERNEL_GEMM_RESIDUAL] = "linear_residual_norm",
         [KERNEL_ATTENTION] = "attention",
         [KERNEL_ATTENTION_GENERAL] = "attention",
+        [KERNEL_RELATIVE_TERMS] = "attention",
         [KERNEL_ATTENTION_ROWS] = "attention_rows",
         [KERNEL_FOLD_QUERY] = "attention_rows_folded",
         [KERNEL_FOLD_ATTEND] = "attention_rows_folded",
