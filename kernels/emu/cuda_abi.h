@@ -40,6 +40,7 @@ typedef struct node_object *abi_graph_node;
     X(ERROR_LAUNCH_OUT_OF_RESOURCES, 701)                                                          \
     X(ERROR_LAUNCH_TIMEOUT, 702)                                                                   \
     X(ERROR_CONTEXT_IS_DESTROYED, 709)                                                             \
+    X(ERROR_ASSERT, 710)                                                                           \
     X(ERROR_MISALIGNED_ADDRESS, 716)                                                               \
     X(ERROR_LAUNCH_FAILED, 719)                                                                    \
     X(ERROR_NOT_PERMITTED, 800)                                                                    \

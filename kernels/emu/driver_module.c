@@ -515,6 +515,9 @@ abi_result launch_run(launch_op *work)
     case RUN_TRAP:
         driver_message("launch of %s: trap", f->ptx->name);
         return ABI_ERROR_LAUNCH_FAILED;
+    case RUN_ASSERT:
+        driver_message("launch of %s: a device-side assertion failed", f->ptx->name);
+        return ABI_ERROR_ASSERT;
     case RUN_STEPS:
         driver_message("launch of %s: a block took more than %llu instructions", f->ptx->name,
                        (unsigned long long)d->options.step_limit);

@@ -17,6 +17,8 @@
 #include "kernels/emu/device.h"
 #include "kernels/emu/ptx.h"
 
+enum { TRAPPED_BY_TRAP = 1, TRAPPED_BY_ASSERT, TRAPPED_BY_MEMORY };
+
 #define N_BARRIERS 16
 #define MAX_WARPS 32
 
@@ -97,7 +99,7 @@ typedef struct block {
     allocation last;    /* the allocation that the last global access hit */
     uint64_t steps;
     uint64_t random;
-    int trapped;
+    int trapped; /* TRAPPED_... */
 } block;
 
 /* ---- for the functions that run instructions ------------------------------------------------- */
@@ -109,6 +111,10 @@ static inline uint32_t warp_thread(const warp *w, int lane)
 {
     return w->index * WARP_LANES + (uint32_t)lane;
 }
+
+/* exec_print.c: r[0], r[1], r[2] are offsets of the arguments in local memory. */
+void exec_print(warp *w, const insn *in, uint32_t mask);
+void exec_assert(warp *w, const insn *in, uint32_t mask);
 
 /* exec_memory.c */
 void async_commit(warp *w, uint32_t mask);
@@ -129,7 +135,9 @@ typedef enum memory_function {
     MEMORY_WAIT_GROUP,
     MEMORY_WAIT_ALL,
     MEMORY_LDMATRIX,
-    MEMORY_STMATRIX
+    MEMORY_STMATRIX,
+    MEMORY_PRINT,
+    MEMORY_ASSERT
 } memory_function;
 extern const exec_function exec_memory_functions[];
 

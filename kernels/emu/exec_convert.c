@@ -159,6 +159,32 @@ static inline uint16_t half_towards_zero(float x)
     if (x == x && fabsf(back) > fabsf(x)) h--;
     return h;
 }
+/* The neighbour that lies below (or above) x when the nearest lies on the other side. */
+static inline uint16_t half_step(uint16_t h, int up)
+{
+    if (h == 0 || h == 0x8000) return up ? 0x0001 : 0x8001;
+    return (uint16_t)((h & 0x8000) ? (up ? h - 1 : h + 1) : (up ? h + 1 : h - 1));
+}
+static inline uint16_t half_down(float x)
+{
+    uint16_t h = float_to_half(x);
+    return half_to_float(h) > x ? half_step(h, 0) : h;
+}
+static inline uint16_t half_up(float x)
+{
+    uint16_t h = float_to_half(x);
+    return half_to_float(h) < x ? half_step(h, 1) : h;
+}
+static inline uint16_t bf16_down(float x)
+{
+    uint16_t h = float_to_bf16(x);
+    return bf16_to_float(h) > x ? half_step(h, 0) : h;
+}
+static inline uint16_t bf16_up(float x)
+{
+    uint16_t h = float_to_bf16(x);
+    return bf16_to_float(h) < x ? half_step(h, 1) : h;
+}
 static inline uint16_t bf16_towards_zero(float x)
 {
     return x != x ? 0x7fff : (uint16_t)(bits_from_float(x) >> 16);
@@ -167,6 +193,10 @@ DEFINE_UNARY(f16_relu_from_f32, uint16_t, float, float_to_half(relu(a[l])))
 DEFINE_UNARY(bf16_relu_from_f32, uint16_t, float, float_to_bf16(relu(a[l])))
 DEFINE_UNARY(f16_sat_from_f32, uint16_t, float, float_to_half(saturate(a[l])))
 DEFINE_UNARY(f16_rz_from_f32, uint16_t, float, half_towards_zero(a[l]))
+DEFINE_UNARY(f16_rm_from_f32, uint16_t, float, half_down(a[l]))
+DEFINE_UNARY(f16_rp_from_f32, uint16_t, float, half_up(a[l]))
+DEFINE_UNARY(bf16_rm_from_f32, uint16_t, float, bf16_down(a[l]))
+DEFINE_UNARY(bf16_rp_from_f32, uint16_t, float, bf16_up(a[l]))
 DEFINE_UNARY(bf16_rz_from_f32, uint16_t, float, bf16_towards_zero(a[l]))
 /* cvt.rn.f16x2.f32 d, a, b: a goes to the upper half. */
 static void f16x2_from_f32(warp *w, const insn *in, uint32_t mask)
@@ -287,6 +317,10 @@ static const op_row rows[] = {
     CVT("rn.relu.f16.f32", "h:f", f16_relu_from_f32)
     CVT("rn.sat.f16.f32", "h:f", f16_sat_from_f32)
     CVT("rn.bf16.f32", "h:f", bf16_from_f32)
+    CVT("rm.f16.f32", "h:f", f16_rm_from_f32)
+    CVT("rp.f16.f32", "h:f", f16_rp_from_f32)
+    CVT("rm.bf16.f32", "h:f", bf16_rm_from_f32)
+    CVT("rp.bf16.f32", "h:f", bf16_rp_from_f32)
     CVT("rz.bf16.f32", "h:f", bf16_rz_from_f32)
     CVT("rn.relu.bf16.f32", "h:f", bf16_relu_from_f32)
     CVT("rn.f16x2.f32", "w:ff", f16x2_from_f32)

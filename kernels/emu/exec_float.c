@@ -362,6 +362,16 @@ static inline void set_half(warp *w, const insn *in, uint32_t mask, unsigned for
         LANE_STORE(uint16_t, LANE_ON(low, l) ? one : 0);
     }
 }
+/* ... and masks: ones in 16 bits of each element of a pair, in all 32 of a scalar. */
+static inline void mask_half(warp *w, const insn *in, uint32_t mask, unsigned form, half_relation r)
+{
+    half_rows a, b;
+    half_read(w, in->r[1], form, &a);
+    half_read(w, in->r[2], form, &b);
+    uint32_t low = half_compare(a.x[0], b.x[0], r);
+    uint32_t high = (form & HALF_PAIR) ? half_compare(a.x[1], b.x[1], r) : low;
+    LANE_STORE(uint32_t, (LANE_ON(low, l) ? 0xffffu : 0) | (LANE_ON(high, l) ? 0xffff0000u : 0));
+}
 #define HALF_RELATION(op, r, suffix, form)                                                         \
     static void setp_##op##_##suffix(warp *w, const insn *in, uint32_t mask)                       \
     {                                                                                              \
@@ -370,6 +380,10 @@ static inline void set_half(warp *w, const insn *in, uint32_t mask, unsigned for
     static void set_##op##_##suffix(warp *w, const insn *in, uint32_t mask)                        \
     {                                                                                              \
         set_half(w, in, mask, form, r);                                                            \
+    }                                                                                              \
+    static void mask_##op##_##suffix(warp *w, const insn *in, uint32_t mask)                       \
+    {                                                                                              \
+        mask_half(w, in, mask, form, r);                                                           \
     }
 #define HALF_RELATIONS(suffix, form)                                                               \
     HALF_RELATION(eq, R_EQ, suffix, form)                                                          \
@@ -428,15 +442,19 @@ HALF_RELATIONS(bf16x2, HALF_BF16 | HALF_PAIR)
     FLOAT("testp.subnormal." #type, "p:" c, subnormal_##type, 0)
 #define SETP_ROW(op, type, c)                                                                      \
     FLOAT("setp." #op "." #type, "pP:" c c, setp_##op##_##type, 0)                                 \
-    FLOAT("set." #op "." #type "." #type, c ":" c c, set_##op##_##type, 0)
+    FLOAT("set." #op "." #type "." #type, c ":" c c, set_##op##_##type, 0)                         \
+    FLOAT("set." #op ".u32." #type, "w:" c c, mask_##op##_##type, 0)                               \
+    FLOAT("set." #op ".s32." #type, "w:" c c, mask_##op##_##type, 0)
 #define SETP_ROWS(type, c)                                                                         \
     SETP_ROW(eq, type, c)                                                                          \
     SETP_ROW(ne, type, c)                                                                          \
     SETP_ROW(lt, type, c)                                                                          \
     SETP_ROW(le, type, c)                                                                          \
-    SETP_ROW(gt, type, c) SETP_ROW(ge, type, c) SETP_ROW(equ, type, c) SETP_ROW(neu, type, c)      \
-        SETP_ROW(ltu, type, c) SETP_ROW(leu, type, c) SETP_ROW(gtu, type, c)                       \
-            SETP_ROW(geu, type, c) SETP_ROW(num, type, c) SETP_ROW(nan, type, c)
+    SETP_ROW(gt, type, c)                                                                          \
+    SETP_ROW(ge, type, c)                                                                          \
+    SETP_ROW(equ, type, c) SETP_ROW(neu, type, c) SETP_ROW(ltu, type, c) SETP_ROW(leu, type, c)    \
+        SETP_ROW(gtu, type, c) SETP_ROW(geu, type, c) SETP_ROW(num, type, c)                       \
+            SETP_ROW(nan, type, c)
 
 /* clang-format off */
 static const op_row rows[] = {

@@ -474,7 +474,7 @@ static void cp_async(warp *w, const insn *in, uint32_t mask)
         uint32_t capacity = w->copy_capacity ? w->copy_capacity * 2 : 64;
         async_copy *bigger = mem_resize(w->copies, capacity, sizeof *bigger);
         if (bigger == NULL) {
-            w->block->trapped = 1;
+            w->block->trapped = TRAPPED_BY_MEMORY;
             return;
         }
         w->copies = bigger;
@@ -696,4 +696,6 @@ const exec_function exec_memory_functions[] = {
     [MEMORY_WAIT_ALL] = wait_all,
     [MEMORY_LDMATRIX] = ldmatrix,
     [MEMORY_STMATRIX] = stmatrix,
+    [MEMORY_PRINT] = exec_print,
+    [MEMORY_ASSERT] = exec_assert,
 };

@@ -323,7 +323,7 @@ static void run_warp(block *b, warp *w, uint64_t stop)
             case KIND_SYNC_MASK: arrive_sync(w, in, mask, pc); break;
             case KIND_BARRIER: arrive_barrier(w, in, mask, pc); break;
             case KIND_INDEXED:
-                if (!indexed_branch(w, in, mask)) b->trapped = 1;
+                if (!indexed_branch(w, in, mask)) b->trapped = TRAPPED_BY_TRAP;
                 break;
             case KIND_EXIT:
                 set_pc(w, mask, pc);
@@ -332,7 +332,7 @@ static void run_warp(block *b, warp *w, uint64_t stop)
                 b->live_threads -= (uint32_t)__builtin_popcount(mask);
                 barriers_after_exit(w, in);
                 break;
-            default: b->trapped = 1; break;
+            default: b->trapped = TRAPPED_BY_TRAP; break;
             }
             break;
         }
@@ -468,7 +468,12 @@ static run_end run_block(block *b, uint64_t number)
         else
             force_barriers(b);
     }
-    return b->trapped ? RUN_TRAP : RUN_DONE;
+    switch (b->trapped) {
+    case 0: return RUN_DONE;
+    case TRAPPED_BY_ASSERT: return RUN_ASSERT;
+    case TRAPPED_BY_MEMORY: return RUN_NO_MEMORY;
+    default: return RUN_TRAP;
+    }
 }
 
 /* ---- the grid ---------------------------------------------------------------------------------

@@ -7,7 +7,8 @@
 
 typedef enum run_end {
     RUN_DONE,
-    RUN_TRAP,  /* trap, or an indexed branch out of its table */
+    RUN_TRAP, /* trap, or an indexed branch out of its table */
+    RUN_ASSERT,
     RUN_STEPS, /* a block took more than step_limit instructions */
     RUN_NO_MEMORY
 } run_end;

@@ -112,6 +112,9 @@ typedef struct builder {
     branch_fixup *branches;
     uint32_t shared_next;
     uint32_t loc; /* current */
+    struct device_function *device_functions;
+    uint32_t call_depth; /* calls being expanded */
+    uint32_t call_loc;   /* the position of the innermost one */
     int next_is_hidden;
     int rows_indexed;
     uint16_t row_index[ROW_INDEX]; /* hash of names -> table and row */
@@ -131,6 +134,43 @@ uint32_t build_special(builder *b, special_register which);
 insn *build_insn(builder *b, const statement *s);
 /* The address of a variable in its own space, as a constant row (width 4 or 8). */
 uint32_t build_address(builder *b, ptx_variable *v, uint64_t offset, uint32_t width);
+
+#define MAX_DEPTH 256 /* open braces */
+
+int build_malformed(builder *b, const char *expected); /* "expected ..., found ..." */
+int build_expect(builder *b, char mark);               /* steps over it */
+symbol *symbol_find(builder *b, const char *name, uint32_t bytes);
+symbol *symbol_add(builder *b, const char *name, uint32_t bytes, symbol_kind kind);
+int scope_open(builder *b);
+void scope_close(builder *b);
+int label_add(builder *b, const token *name);
+int labels_resolve(builder *b);
+int parse_branch_targets(builder *b, const token *name); /* at ".branchtargets" */
+
+/* ptx_operand.c */
+int parse_number(builder *b, uint64_t *bits, uint8_t *is_float); /* is_float as in operand */
+int parse_unsigned(builder *b, uint64_t *value);
+int parse_statement(builder *b);
+
+/* ptx_variable.c */
+/* Bytes of ".u32" and the like; 0 for .pred, -1 when it is no type. */
+int type_bytes(const token *t);
+int parse_array_size(builder *b, uint64_t element, uint64_t *bytes, int *open_ended);
+/* What follows the space word, to the semicolon. */
+int parse_variables(builder *b, ptx_space space, int external);
+int parse_registers(builder *b);
+
+/* ptx_parse.c */
+int parse_body(builder *b); /* at '{', to its '}' */
+
+/* ptx_call.c */
+/* Looks through the whole text for ".func"s, whose bodies may stand behind the kernels that call
+ * them; leaves the lexer where it was. */
+int functions_find(builder *b);
+/* After the mnemonic of a call: expands the function's body here. */
+int parse_call(builder *b, statement *s);
+/* "ret" inside such a body: a branch to its end. */
+int decode_return(builder *b, statement *s);
 
 /* ptx_decode.c */
 int decode_statement(builder *b, statement *s);

@@ -392,7 +392,7 @@ static int bind_address(builder *b, const statement *s, const operand *o, ptx_sp
             return bad_operands(b, s);
         return 1;
     case OPERAND_VARIABLE: {
-        ptx_space own = o->variable->space;
+        ptx_space own = o->variable->is_argument ? SPACE_PARAM : o->variable->space;
         if (own != space && space != SPACE_GENERIC) return bad_operands(b, s);
         *place = build_address(b, o->variable, o->bits, 8);
         if (*place != UINT32_MAX && space == SPACE_GENERIC && own == SPACE_SHARED)
@@ -412,6 +412,12 @@ static int bind_address(builder *b, const statement *s, const operand *o, ptx_sp
 
 /* ---- ld, st -----------------------------------------------------------------------------------
  */
+
+/* A .param of a call: it lies in the thread's local memory. */
+static int is_argument(const operand *o)
+{
+    return o->kind == OPERAND_VARIABLE && o->variable->is_argument;
+}
 
 typedef struct memory_form {
     ptx_space space;
@@ -497,7 +503,9 @@ static int decode_load(builder *b, statement *s)
     in->fn = exec_memory_functions[function];
     in->imm = offset;
     in->class = (uint8_t)load_class(space, 0);
-    in->space = (uint8_t)(space == SPACE_CONST ? SPACE_GLOBAL : space);
+    in->space = (uint8_t)(space == SPACE_CONST                           ? SPACE_GLOBAL
+                          : space == SPACE_PARAM && is_argument(address) ? SPACE_LOCAL
+                                                                         : space);
     in->size = (uint8_t)form.bytes;
     in->count = (uint8_t)form.count;
     in->width = (uint8_t)width;
@@ -511,8 +519,8 @@ static int decode_store(builder *b, statement *s)
     memory_form form;
     if (!parse_memory_form(b, s, &form)) return 0;
     int n = (int)form.count;
-    if (s->n_operands != n + 1 + form.has_policy || form.space == SPACE_PARAM ||
-        form.space == SPACE_CONST)
+    if (s->n_operands != n + 1 + form.has_policy || form.space == SPACE_CONST ||
+        (form.space == SPACE_PARAM && !is_argument(&s->operands[0])))
         return bad_operands(b, s);
     uint32_t r[PTX_MAX_OPERANDS] = {0}, width = 0;
     for (int i = 1; i <= n; i++) {
@@ -537,7 +545,7 @@ static int decode_store(builder *b, statement *s)
     in->fn = exec_memory_functions[MEMORY_STORE];
     in->imm = offset;
     in->class = (uint8_t)load_class(form.space, 1);
-    in->space = (uint8_t)form.space;
+    in->space = (uint8_t)(form.space == SPACE_PARAM ? SPACE_LOCAL : form.space);
     in->size = (uint8_t)form.bytes;
     in->count = (uint8_t)form.count;
     in->width = (uint8_t)width;
@@ -955,11 +963,35 @@ static int decode_compare(builder *b, statement *s)
     return 1;
 }
 
+/* set.cmp{.and|or|xor}{.ftz}.dtype.stype d, a, b{, c}: a hidden setp, then a selection. */
+static int decode_set(builder *b, statement *s)
+{
+    const char *to = s->modifier[s->n_modifiers - 2];
+    int is_float = strcmp(to, "f32") == 0;
+    if (!is_float && strcmp(to, "u32") != 0 && strcmp(to, "s32") != 0) return unsupported(b, s);
+    statement compare = *s;
+    compare.modifier[s->n_modifiers - 2] = s->modifier[s->n_modifiers - 1];
+    compare.n_modifiers--;
+    uint32_t truth = build_register(b, 0);
+    if (truth == UINT32_MAX || s->n_operands < 3) return bad_operands(b, s);
+    compare.operands[0] = (operand){.kind = OPERAND_REGISTER, .place = truth};
+    if (!decode_compare(b, &compare)) return 0;
+    s->operands[1] = (operand){.kind = OPERAND_IMMEDIATE, .bits = is_float ? 0x3f800000u : ~0u};
+    s->operands[2] = (operand){.kind = OPERAND_IMMEDIATE};
+    s->operands[3] = compare.operands[0];
+    s->n_operands = 4;
+    b->next_is_hidden = 1;
+    int ok = bind_row(b, s, find_row(b, "selp.b32"), NULL) != NULL;
+    b->next_is_hidden = 0;
+    return ok;
+}
+
 /* ---- everything -------------------------------------------------------------------------------
  */
 
 const char *const ops_family_names[] = {
     "setp.CMP{.and|.or|.xor}{.ftz}.TYPE",
+    "set.CMP{.and|.or|.xor}{.ftz}.u32|.s32|.f32.TYPE",
     "mov.b32|b64 {vector}",
     "ld{.weak|.volatile|.relaxed|.acquire}{.SCOPE}{.SPACE}{.CACHE}{.nc}{.v2|.v4}.TYPE",
     "st{.weak|.volatile|.relaxed|.release}{.SCOPE}{.SPACE}{.CACHE}{.v2|.v4}.TYPE",
@@ -975,6 +1007,7 @@ const char *const ops_family_names[] = {
     "bra{.uni}",
     "brx.idx{.uni}",
     "ret",
+    "call{.uni} (of a function in the module, without recursion; vprintf; __assertfail)",
     "exit",
     "trap",
     "prefetch...",
@@ -989,9 +1022,9 @@ int decode_statement(builder *b, statement *s)
     if (strcmp(base, "setp") == 0 && s->n_modifiers >= 3) return decode_compare(b, s);
     if (strcmp(base, "bra") == 0) return decode_branch(b, s);
     if (strcmp(base, "brx") == 0) return decode_indexed_branch(b, s);
-    if (strcmp(s->mnemonic, "ret") == 0 || strcmp(s->mnemonic, "ret.uni") == 0 ||
-        strcmp(base, "exit") == 0)
-        return decode_simple(b, s, KIND_EXIT);
+    int returns = strcmp(s->mnemonic, "ret") == 0 || strcmp(s->mnemonic, "ret.uni") == 0;
+    if (returns && b->call_depth) return decode_return(b, s);
+    if (returns || strcmp(s->mnemonic, "exit") == 0) return decode_simple(b, s, KIND_EXIT);
     if (strcmp(base, "trap") == 0) return decode_simple(b, s, KIND_TRAP);
     if ((strcmp(base, "bar") == 0 || strcmp(base, "barrier") == 0) &&
         strcmp(s->mnemonic, "bar.warp.sync") != 0)
@@ -1002,6 +1035,7 @@ int decode_statement(builder *b, statement *s)
     if (strcmp(base, "ldmatrix") == 0 || strcmp(base, "stmatrix") == 0) return decode_matrix(b, s);
     if (strcmp(base, "prefetch") == 0 || strcmp(base, "prefetchu") == 0) return 1; /* no effect */
     const op_row *row = find_row(b, s->mnemonic);
+    if (row == NULL && strcmp(base, "set") == 0 && s->n_modifiers >= 4) return decode_set(b, s);
     if (row == NULL || row->name[0] == '{') return unsupported(b, s);
     insn *in = bind_row(b, s, row, NULL);
     if (in == NULL) return 0;

@@ -60,7 +60,9 @@ void lex_next(lexer *x)
     const char *p = x->at;
     if (is_word_start(*p)) {
         t->kind = TOKEN_WORD;
+        int directive = *p == '.'; /* ".reg.b32 x" is two words */
         for (p++; p < x->end; p++) {
+            if (directive && *p == '.') break;
             if (is_word_start(*p) || is_digit(*p)) continue;
             if (*p == ':' && x->end - p >= 2 && p[1] == ':') {
                 p++;
