@@ -47,8 +47,7 @@ typedef struct crank_text {
     size_t bytes;
 } crank_text;
 
-/* ---- models -----------------------------------------------------------------------------------
- */
+/* ---- models ---- */
 
 typedef struct crank_model crank_model;
 
@@ -138,8 +137,7 @@ typedef struct crank_model_info {
 CRANK_API crank_status crank_model_describe(const crank_model *model, crank_model_info *info,
                                             crank_error *error);
 
-/* ---- sessions ---------------------------------------------------------------------------------
- */
+/* ---- sessions ---- */
 
 /* Threads that sessions share, so that many sessions on one machine do not oversubscribe it. */
 typedef struct crank_team crank_team;
@@ -256,8 +254,7 @@ CRANK_API crank_status crank_embed(crank_session *session, const crank_text *tex
 /* activation(logit) in f32, as scores are made. */
 CRANK_API float crank_activate(crank_activation activation, float logit);
 
-/* ---- tokenizers -------------------------------------------------------------------------------
- */
+/* ---- tokenizers ---- */
 
 /* Needs the tokenizer files of a folder alone, or a converted file. */
 typedef struct crank_tokenizer crank_tokenizer;
@@ -286,8 +283,7 @@ CRANK_API crank_status crank_tokenize(const crank_tokenizer *tokenizer, crank_te
                                       crank_encoding *encoding, crank_error *error);
 CRANK_API void crank_encoding_free(crank_encoding *encoding);
 
-/* ---- files ------------------------------------------------------------------------------------
- */
+/* ---- files ---- */
 
 typedef struct crank_convert_options {
     size_t size;
@@ -326,8 +322,7 @@ CRANK_API crank_status crank_verify(const crank_model *model, const char *golden
                                     crank_check_fn report, void *user, int *passed,
                                     char *first_stray, crank_error *error);
 
-/* ---- devices and kernels ----------------------------------------------------------------------
- */
+/* ---- devices and kernels ---- */
 
 typedef struct crank_variant {
     const char *op, *dtype, *isa, *name, *shape;

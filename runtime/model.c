@@ -29,6 +29,11 @@ void model_forward(const crank_model *m, ops_context *ctx, float *out)
         ops_pool(ctx, &pooled, &x, r->pool);
         x = pooled;
     }
+    if (m->late.present) {
+        ops_tensor projected = ops_new(ctx, x.rows, r->width, OPS_USE_VALUE);
+        ops_linear_act(ctx, &projected, &x, &m->late.projection, OPS_IDENTITY);
+        x = projected;
+    }
     if (r->kind == READOUT_HEAD) {
         ops_head_logits(ctx, out, &x, &r->head);
     } else {
@@ -36,8 +41,7 @@ void model_forward(const crank_model *m, ops_context *ctx, float *out)
     }
 }
 
-/* ---- dtype and layout -------------------------------------------------------------------------
- */
+/* ---- dtype and layout ---- */
 
 static crank_status choose_dtype(model_reader *r, crank_error *error)
 {
@@ -68,8 +72,7 @@ static crank_status copy_text(char **out, const char *text, crank_error *error)
     return CRANK_OK;
 }
 
-/* ---- tokenizer --------------------------------------------------------------------------------
- */
+/* ---- tokenizer ---- */
 
 static crank_status open_tokenizer(model_reader *r, const uint8_t *host_data, crank_error *error)
 {
@@ -88,6 +91,7 @@ static crank_status open_tokenizer(model_reader *r, const uint8_t *host_data, cr
     }
     if (m->text_tokenizer == NULL) return CRANK_OK;
     m->tok = m->text_tokenizer->tok;
+    if (m->late.present) return model_late_tokens(r, m->tok, error);
     if (!m->ranker.present) return CRANK_OK;
     CRANK_TRY(prompt_compile(&m->ranker.prompt, m->prompt, m->tok, error));
     CRANK_CHECK(m->ranker.prompt.n_fixed + 2 <= m->tokens.max_tokens, INVALID_ARGUMENT, error,
@@ -107,8 +111,7 @@ static crank_status check_tokenizer(const model_reader *r, crank_error *error)
     return CRANK_OK;
 }
 
-/* ---- lengths and activation -------------------------------------------------------------------
- */
+/* ---- lengths and activation ---- */
 
 /* sentence-transformers: the tokenizer's model_max_length, and no more than the position table; for
  * bi-encoders sentence_bert_config.json's max_seq_length comes first. */
@@ -180,8 +183,7 @@ int32_t model_labels(const crank_model *m)
     return m->readout.width;
 }
 
-/* ---- info -------------------------------------------------------------------------------------
- */
+/* ---- info ---- */
 
 static crank_status fill_info(model_reader *r, crank_error *error)
 {
@@ -251,8 +253,7 @@ crank_status crank_model_describe(const crank_model *model, crank_model_info *in
     return CRANK_OK;
 }
 
-/* ---- open and close ---------------------------------------------------------------------------
- */
+/* ---- open and close ---- */
 
 static crank_status load_weights(model_reader *r, const uint8_t **host_data, crank_error *error)
 {

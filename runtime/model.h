@@ -43,6 +43,20 @@ typedef struct ranker {
     prompt_reduction reduction;
 } ranker;
 
+/* ColBERT: how texts become sequences, and which vectors take part. */
+#define LATE_MAX_SKIP 64
+typedef struct late_interaction {
+    bool present;
+    int32_t query_length, document_length; /* template and marker included */
+    int32_t query_marker, document_marker; /* ids after the first token; -1: none */
+    int32_t mask_id;
+    bool expand;                         /* queries are filled with [MASK] to query_length */
+    bool attend_expansion;               /* those [MASK]s are keys, too */
+    bool l2;                             /* sum of max of -|q - d|^2 instead of q . d */
+    int32_t skip[LATE_MAX_SKIP], n_skip; /* document tokens left out of the maximum */
+    ops_linear projection;
+} late_interaction;
+
 /* How ids become positions and types. */
 typedef struct token_rules {
     int32_t vocab_size;
@@ -67,6 +81,7 @@ struct crank_model {
     readout readout;
     token_rules tokens;
     ranker ranker;
+    late_interaction late;
     void *family; /* what a family with a forward pass of its own keeps; freed by arch->close */
 
     crank_tokenizer *text_tokenizer; /* NULL: the folder has none; only token ids can be scored */
@@ -88,6 +103,9 @@ typedef struct model_reader {
     config_source source;
     config *config; /* config.json */
     sentence_config sentence;
+    config
+        *settings; /* config_sentence_transformers.json, or Stanford's artifact.metadata; or NULL */
+    safetensors *module_files[SENTENCE_MAX_MODULES]; /* of modules that have weights; or NULL */
     safetensors *file;
     bool converted;                /* file was made by crank_convert: no bindings */
     const ops_layout *file_layout; /* then: of its blobs; else NULL */
@@ -125,8 +143,7 @@ void model_forward(const crank_model *m, ops_context *ctx, float *out);
 /* Numbers per pair: 1 for bi-encoders and rankers with answers. */
 int32_t model_labels(const crank_model *m);
 
-/* ---- helpers for architectures ------------------------------------------------------------------
- */
+/* ---- helpers for architectures ---- */
 
 /* The sizes that every encoder's config has, under the names that families give them: L, D, H, F,
  * V, positions (P; 0 when the family has none), token types (T). Checks them against each other,
@@ -202,9 +219,20 @@ typedef struct head_fields {
     float norm_epsilon;
 } head_fields;
 void model_head(model_reader *r, const head_fields *fields, int32_t d_dense, int32_t labels);
-/* Pooling and normalisation from the folder's modules (mean and normalised without them). */
-crank_status model_vector_readout(model_reader *r, crank_error *error);
-/* True when the folder (or the caller) asks for vectors rather than logits. */
+/* What stands after the encoder: the checkpoint's own head, or what the folder's modules (or the
+ * caller) say. */
+typedef enum readout_source {
+    SOURCE_HEAD,    /* *ForSequenceClassification */
+    SOURCE_POOLING, /* a bi-encoder */
+    SOURCE_MODULES, /* a head of Dense and LayerNorm modules */
+    SOURCE_TOKENS,  /* ColBERT */
+} readout_source;
+readout_source model_readout_source(const model_reader *r);
+/* True when the checkpoint is a bare encoder: anything but SOURCE_HEAD. */
 bool model_wants_vectors(const model_reader *r);
+/* Declares what follows a bare encoder. */
+crank_status model_vector_readout(model_reader *r, crank_error *error);
+/* Late interaction: markers, mask and skip list, once the tokenizer is open. */
+crank_status model_late_tokens(model_reader *r, const tokenizer *tok, crank_error *error);
 
 #endif

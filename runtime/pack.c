@@ -53,6 +53,7 @@ void pack_fill(pack_arrays *arrays, const pack_batch *batch, const uint32_t *ord
         const pack_sequence *s = &sequences[order[batch->first + (uint32_t)b]];
         int32_t *ids = arrays->ids + at, *types = arrays->types + at;
         arrays->starts[b] = at;
+        arrays->key_counts[b] = s->n_keys > 0 ? s->n_keys : s->length;
         if (s->ready) {
             size_t bytes = (size_t)s->length * sizeof *ids;
             memcpy(ids, s->ids1, bytes);

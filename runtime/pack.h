@@ -30,12 +30,13 @@ typedef struct pack_sequence {
     int32_t length;             /* template tokens included */
     const int32_t *types;       /* ready ids: their types, or NULL for zeros */
     int ready;                  /* ids1 is the whole sequence, template tokens included */
+    int32_t n_keys;             /* late interaction: attention sees the first n_keys; 0: all */
     uint32_t label;             /* the caller's number for it, for messages */
 } pack_sequence;
 
 /* Host arrays of one batch; ids, types, positions: [n_tokens]; starts: [n_sequences + 1]. */
 typedef struct pack_arrays {
-    int32_t *ids, *types, *positions, *starts;
+    int32_t *ids, *types, *positions, *starts, *key_counts; /* key_counts: [n_sequences] */
 } pack_arrays;
 
 void pack_fill(pack_arrays *arrays, const pack_batch *batch, const uint32_t *order,

@@ -48,8 +48,7 @@ const prompt_scheme *prompt_scheme_find(const char *model_type, const char *mode
     return NULL;
 }
 
-/* ---- templates --------------------------------------------------------------------------------
- */
+/* ---- templates ---- */
 
 static crank_status add_part(prompt *p, prompt_slot slot, int32_t first, int32_t n,
                              crank_error *error)
@@ -167,8 +166,7 @@ size_t prompt_fill(const prompt *p, int32_t *ids, size_t max_length, const int32
     return n;
 }
 
-/* ---- answers ----------------------------------------------------------------------------------
- */
+/* ---- answers ---- */
 
 crank_status prompt_answers(int32_t ids[PROMPT_MAX_ANSWERS], int *n, const char *answers,
                             const tokenizer *tok, int32_t vocab_size, crank_error *error)

@@ -83,6 +83,11 @@ crank_status reader_open(model_reader *r, const char *path, crank_error *error)
     }
     CRANK_TRY(config_open(&r->config, &r->source, "config.json", error));
     CRANK_TRY(sentence_config_read(&r->sentence, &r->source, r->config, error));
+    CRANK_TRY(config_open_optional(&r->settings, &r->source, "artifact.metadata", error));
+    if (r->settings == NULL) {
+        CRANK_TRY(config_open_optional(&r->settings, &r->source,
+                                       "config_sentence_transformers.json", error));
+    }
     if (r->source.dir != NULL) CRANK_TRY(safetensors_open_model(&r->file, path, error));
     return CRANK_OK;
 }
@@ -217,6 +222,8 @@ void reader_close(model_reader *r)
     sentence_config_free(&r->sentence);
     config_close(r->config);
     safetensors_close(r->file);
+    for (int i = 0; i < SENTENCE_MAX_MODULES; i++) safetensors_close(r->module_files[i]);
+    config_close(r->settings);
     crank_tokenizer_close(r->text_tokenizer);
     mem_free(r->tokenizer_missing);
     mem_free(r->name);

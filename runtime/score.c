@@ -13,241 +13,10 @@
 
 #include "clock.h"
 #include "runtime/cache.h"
-#include "runtime/reader.h"
-#include "runtime/session.h"
-#include "runtime/tokenize.h"
+#include "runtime/call.h"
+#include "runtime/late.h"
 
-/* Texts at a constant distance: pairs' queries, pairs' documents, or a plain array. stride 0: all
- * the same text. */
-typedef struct text_list {
-    const crank_text *first;
-    size_t stride_bytes;
-} text_list;
-
-static const crank_text *text_at(text_list list, size_t i)
-{
-    return (const crank_text *)(const void *)((const char *)list.first + i * list.stride_bytes);
-}
-
-/* An encoded text: ids [n] in worker `pool`'s ids from `at` on. */
-typedef struct encoded {
-    uint32_t pool;
-    size_t at, n;
-} encoded;
-
-typedef struct unit {
-    size_t pair;           /* whose it is; bi-encoders: the text's number */
-    size_t same_as;        /* the first equal unit, or itself */
-    uint32_t window_first; /* ids of the document before this window */
-    bool cached;
-} unit;
-
-/* Everything that one call needs to know; arrays are the session's. */
-typedef struct call {
-    crank_session *s;
-    crank_score_options options;
-    size_t max_length;
-    unsigned tok_flags;
-    text_list queries, documents;
-    size_t n;         /* pairs */
-    size_t *query_of; /* [n]: index into encoded of pair i's query */
-    encoded *texts;   /* distinct queries, then documents */
-    size_t n_queries;
-    unit *units;
-    pack_sequence *sequences; /* [n_units], then compacted to what runs */
-    size_t n_units;
-    float *outputs; /* [n_units, width] */
-    crank_usage usage;
-    int64_t started_us;
-} call;
-
-/* ---- options ----------------------------------------------------------------------------------
- */
-
-static crank_status open_call(call *c, crank_session *s, const crank_score_options *options,
-                              crank_error *error)
-{
-    *c = (call){.s = s, .started_us = clock_us()};
-    const crank_model *m = s->model;
-    CRANK_TRY(options_read(&c->options, sizeof c->options, options, "crank_score_options", error));
-    CRANK_CHECK(m->tok != NULL, MODEL, error, "%s: texts cannot be scored without a tokenizer: %s",
-                m->path, m->tok_missing != NULL ? m->tok_missing : "the converted file has none");
-    c->max_length = c->options.max_length != 0 ? c->options.max_length : m->max_length;
-    size_t most = (size_t)m->tokens.max_tokens;
-    CRANK_CHECK(c->max_length <= most, INVALID_ARGUMENT, error,
-                "max_length: expected at most %zu (the model's positions), found %zu", most,
-                c->max_length);
-    if (c->options.specials_as_text) c->tok_flags = TOK_SPECIALS_AS_TEXT;
-    CRANK_CHECK(c->options.activation >= CRANK_ACTIVATION_MODEL &&
-                    c->options.activation <= CRANK_ACTIVATION_SOFTMAX,
-                INVALID_ARGUMENT, error, "activation: unknown number %d",
-                (int)c->options.activation);
-    CRANK_CHECK(
-        c->options.truncation >= CRANK_LONGEST_FIRST && c->options.truncation <= CRANK_WINDOW,
-        INVALID_ARGUMENT, error, "truncation: unknown number %d", (int)c->options.truncation);
-    return CRANK_OK;
-}
-
-static tok_truncation pair_truncation(const call *c)
-{
-    return c->options.truncation == CRANK_LONGEST_FIRST ? TOK_LONGEST_FIRST : TOK_ONLY_SECOND;
-}
-
-/* ---- encoding ---------------------------------------------------------------------------------
- */
-
-typedef struct encode_job {
-    call *c;
-    text_list list;
-    size_t n;
-    encoded *out;
-    const size_t *query_of; /* of the document; NULL while queries are encoded */
-    bool alone;             /* texts stand alone (bi-encoders) */
-    const crank_text *prompt;
-    atomic_size_t next;
-    atomic_int failed;
-    pthread_mutex_t lock;
-    crank_status status;
-    crank_error error;
-} encode_job;
-
-#define TEXTS_PER_TURN 8
-#define MAX_DUO_DOCUMENTS 200
-
-static size_t useful_ids(const encode_job *job, size_t i)
-{
-    const call *c = job->c;
-    const tokenizer *tok = c->s->model->tok;
-    if (job->alone) {
-        size_t added = (size_t)tokenizer_info(tok)->n_added_single;
-        return c->max_length > added ? c->max_length - added : 1;
-    }
-    if (c->s->model->ranker.present) return c->max_length;
-    if (c->options.truncation == CRANK_WINDOW) return SIZE_MAX;
-    size_t known = SIZE_MAX;
-    if (job->query_of != NULL) known = c->texts[job->query_of[i]].n;
-    return tok_max_useful(tok, known, c->max_length, pair_truncation(c));
-}
-
-static crank_status encode_one(encode_job *job, worker *w, uint32_t pool, size_t i,
-                               crank_error *error)
-{
-    const crank_text *text = text_at(job->list, i);
-    CRANK_CHECK(text->data != NULL || text->bytes == 0, INVALID_ARGUMENT, error,
-                "text %zu: data is NULL but bytes is %zu", i, text->bytes);
-    encoded *out = &job->out[i];
-    out->pool = pool;
-    out->at = w->ids.n;
-    size_t useful = useful_ids(job, i);
-    size_t stop = useful >= SIZE_MAX - w->ids.n ? SIZE_MAX : w->ids.n + useful;
-    CRANK_TRY(tok_encode(job->c->s->model->tok, w->scratch, text->data != NULL ? text->data : "",
-                         text->bytes, job->c->tok_flags, stop, &w->ids, error));
-    out->n = w->ids.n - out->at;
-    return CRANK_OK;
-}
-
-static void encode_texts(void *context, int number, int n_workers)
-{
-    (void)n_workers;
-    encode_job *job = context;
-    worker *w = &job->c->s->workers[number];
-    while (!atomic_load(&job->failed)) {
-        size_t first = atomic_fetch_add(&job->next, TEXTS_PER_TURN);
-        if (first >= job->n) break;
-        size_t end = first + TEXTS_PER_TURN < job->n ? first + TEXTS_PER_TURN : job->n;
-        for (size_t i = first; i < end; i++) {
-            crank_error error = {0};
-            crank_status status = encode_one(job, w, (uint32_t)number, i, &error);
-            if (status == CRANK_OK) continue;
-            pthread_mutex_lock(&job->lock);
-            if (job->status == CRANK_OK) {
-                job->status = status;
-                job->error = error;
-            }
-            pthread_mutex_unlock(&job->lock);
-            atomic_store(&job->failed, 1);
-            return;
-        }
-    }
-}
-
-static crank_status encode_all(call *c, text_list list, size_t n, encoded *out,
-                               const size_t *query_of, bool alone, crank_error *error)
-{
-    encode_job job = {
-        .c = c, .list = list, .n = n, .out = out, .query_of = query_of, .alone = alone};
-    pthread_mutex_init(&job.lock, NULL);
-    if (n > TEXTS_PER_TURN) {
-        team_run(c->s->threads, encode_texts, &job);
-    } else {
-        encode_texts(&job, 0, 1);
-    }
-    pthread_mutex_destroy(&job.lock);
-    if (job.status != CRANK_OK && error != NULL) *error = job.error;
-    return job.status;
-}
-
-static const int32_t *ids_of(const call *c, const encoded *e)
-{
-    static const int32_t none[1] = {0}; /* a pool that never got an id has no memory */
-    const int32_t *pool = c->s->workers[e->pool].ids.ids;
-    return pool != NULL ? pool + e->at : none;
-}
-
-/* The model's prompt goes before the first text, as plain string concatenation. */
-static crank_status add_prompts(call *c, crank_text *distinct, size_t n, crank_error *error)
-{
-    const char *text = c->s->model->prompt;
-    if (text == NULL || c->s->model->ranker.present) return CRANK_OK;
-    size_t prompt_bytes = strlen(text), total = 0;
-    for (size_t i = 0; i < n; i++) {
-        CRANK_CHECK(distinct[i].bytes < SIZE_MAX / 4 - total - prompt_bytes, LIMIT, error,
-                    "the queries are too long");
-        total += prompt_bytes + distinct[i].bytes;
-    }
-    CRANK_TRY(growable_reserve(&c->s->prompted, total, 1, error));
-    char *at = c->s->prompted.data;
-    for (size_t i = 0; i < n; i++) {
-        memcpy(at, text, prompt_bytes);
-        if (distinct[i].bytes > 0) memcpy(at + prompt_bytes, distinct[i].data, distinct[i].bytes);
-        distinct[i] = (crank_text){at, prompt_bytes + distinct[i].bytes};
-        at += distinct[i].bytes;
-    }
-    return CRANK_OK;
-}
-
-static bool equal_text(const crank_text *a, const crank_text *b)
-{
-    return a->bytes == b->bytes &&
-           (a->data == b->data || a->bytes == 0 || memcmp(a->data, b->data, a->bytes) == 0);
-}
-
-/* Fills texts and query_of: a query that repeats its predecessor is encoded once. */
-static crank_status encode_pairs(call *c, bool alone, crank_error *error)
-{
-    crank_session *s = c->s;
-    for (int i = 0; i < s->n_workers; i++) s->workers[i].ids.n = 0;
-    size_t n = c->n;
-    CRANK_CHECK(n < UINT32_MAX / 4, LIMIT, error, "%zu pairs in one call, expected fewer", n);
-    size_t each = 2 * sizeof(encoded) + sizeof(size_t) + sizeof(crank_text);
-    CRANK_TRY(growable_reserve(&s->texts, n, each, error));
-    c->texts = s->texts.data;
-    c->query_of = (size_t *)(void *)(c->texts + 2 * n);
-    crank_text *distinct = (crank_text *)(void *)(c->query_of + n);
-    for (size_t i = 0; i < n; i++) {
-        const crank_text *query = text_at(c->queries, i);
-        bool repeats = i > 0 && equal_text(query, text_at(c->queries, i - 1));
-        if (!repeats) distinct[c->n_queries++] = *query;
-        c->query_of[i] = c->n_queries - 1;
-    }
-    CRANK_TRY(add_prompts(c, distinct, c->n_queries, error));
-    text_list queries = {distinct, sizeof *distinct};
-    CRANK_TRY(encode_all(c, queries, c->n_queries, c->texts, NULL, alone, error));
-    return encode_all(c, c->documents, n, c->texts + c->n_queries, c->query_of, alone, error);
-}
-
-/* ---- units ------------------------------------------------------------------------------------
- */
+/* ---- units ---- */
 
 static crank_status reserve_units(call *c, size_t n, crank_error *error)
 {
@@ -312,9 +81,9 @@ static crank_status window_units(call *c, crank_error *error)
             size_t first = k * w.step;
             size_t rest = document->n - first;
             size_t take = rest < w.share ? rest : w.share;
-            pack_sequence sequence = {.ids1 = ids_of(c, query),
+            pack_sequence sequence = {.ids1 = call_ids(c, query),
                                       .n1 = (int32_t)w.query,
-                                      .ids2 = ids_of(c, document) + first,
+                                      .ids2 = call_ids(c, document) + first,
                                       .n2 = (int32_t)take,
                                       .length = (int32_t)(w.query + take) + added};
             add_unit(c, i, (uint32_t)first, sequence);
@@ -345,10 +114,10 @@ static crank_status prompt_units(call *c, crank_error *error)
         const encoded *query = &c->texts[c->query_of[i]], *document = &c->texts[c->n_queries + i];
         for (size_t k = 0; k < others; k++) {
             const encoded *second = &c->texts[c->n_queries + (k < i ? k : k + 1)];
-            const int32_t *second_ids = p->duo ? ids_of(c, second) : NULL;
+            const int32_t *second_ids = p->duo ? call_ids(c, second) : NULL;
             size_t used =
-                prompt_fill(p, ids, c->max_length, ids_of(c, query), query->n, ids_of(c, document),
-                            document->n, second_ids, p->duo ? second->n : 0);
+                prompt_fill(p, ids, c->max_length, call_ids(c, query), query->n,
+                            call_ids(c, document), document->n, second_ids, p->duo ? second->n : 0);
             pack_sequence sequence = {
                 .ids1 = ids, .n1 = (int32_t)used, .length = (int32_t)used, .ready = 1};
             add_unit(c, i, 0, sequence);
@@ -369,11 +138,11 @@ static crank_status pair_units(call *c, crank_error *error)
         const encoded *query = &c->texts[c->query_of[i]], *document = &c->texts[c->n_queries + i];
         size_t keep1, keep2;
         crank_status status = tok_pair_lengths(tok, query->n, document->n, c->max_length,
-                                               pair_truncation(c), &keep1, &keep2, error);
+                                               call_truncation(c), &keep1, &keep2, error);
         if (status != CRANK_OK) return status_prefix(error, status, "pair %zu", i);
-        pack_sequence sequence = {.ids1 = ids_of(c, query),
+        pack_sequence sequence = {.ids1 = call_ids(c, query),
                                   .n1 = (int32_t)keep1,
-                                  .ids2 = ids_of(c, document),
+                                  .ids2 = call_ids(c, document),
                                   .n2 = (int32_t)keep2,
                                   .length = (int32_t)(keep1 + keep2) + added};
         add_unit(c, i, 0, sequence);
@@ -392,15 +161,15 @@ static crank_status text_units(call *c, size_t n, crank_error *error)
         crank_status status = tok_pair_lengths(tok, c->texts[i].n, SIZE_MAX, c->max_length,
                                                TOK_LONGEST_FIRST, &keep, &none, error);
         if (status != CRANK_OK) return status_prefix(error, status, "text %zu", i);
-        pack_sequence sequence = {
-            .ids1 = ids_of(c, &c->texts[i]), .n1 = (int32_t)keep, .length = (int32_t)keep + added};
+        pack_sequence sequence = {.ids1 = call_ids(c, &c->texts[i]),
+                                  .n1 = (int32_t)keep,
+                                  .length = (int32_t)keep + added};
         add_unit(c, i, 0, sequence);
     }
     return CRANK_OK;
 }
 
-/* ---- folding, cache, running ------------------------------------------------------------------
- */
+/* ---- folding, cache, running ---- */
 
 static bool equal_sequences(const pack_sequence *a, const pack_sequence *b)
 {
@@ -492,8 +261,7 @@ static crank_status run_units(call *c, crank_error *error)
     return CRANK_OK;
 }
 
-/* ---- logits -----------------------------------------------------------------------------------
- */
+/* ---- logits ---- */
 
 /* Cosine of two normalised vectors, summed in order. */
 static float dot(const float *a, const float *b, size_t n)
@@ -545,9 +313,8 @@ static crank_status score_all(call *c, crank_error *error)
     c->usage.pairs = c->n;
     if (c->n == 0) return CRANK_OK;
     bool alone = c->s->model->readout.kind != READOUT_HEAD;
-    CRANK_CHECK(c->s->model->readout.kind != READOUT_TOKENS, UNSUPPORTED, error,
-                "late-interaction models are scored by crank_rank only");
-    CRANK_TRY(encode_pairs(c, alone, error));
+    if (c->s->model->late.present) return late_score(c, error);
+    CRANK_TRY(call_encode_pairs(c, alone, error));
     if (alone) {
         CRANK_TRY(text_units(c, c->n_queries + c->n, error));
     } else {
@@ -591,6 +358,10 @@ static void activate_row(crank_activation activation, float *scores, const float
 static size_t pair_logits(const call *c, size_t i, size_t *at, float *row)
 {
     size_t width = (size_t)c->s->model->readout.width;
+    if (c->s->model->late.present) {
+        row[0] = c->outputs[i];
+        return 0;
+    }
     if (c->s->model->readout.kind == READOUT_VECTOR) {
         row[0] = dot(c->outputs + c->query_of[i] * width, c->outputs + (c->n_queries + i) * width,
                      width);
@@ -612,13 +383,6 @@ static size_t label_count(const crank_model *m)
     return (size_t)model_labels(m);
 }
 
-static void finish_usage(const call *c, crank_usage *usage)
-{
-    if (usage == NULL) return;
-    *usage = c->usage;
-    usage->total_us = clock_us() - c->started_us;
-}
-
 crank_status crank_score(crank_session *s, const crank_pair *pairs, size_t n,
                          const crank_score_options *options, float *logits, float *scores,
                          crank_usage *usage, crank_error *error)
@@ -626,7 +390,7 @@ crank_status crank_score(crank_session *s, const crank_pair *pairs, size_t n,
     CRANK_CHECK(s != NULL && (pairs != NULL || n == 0), INVALID_ARGUMENT, error,
                 "crank_score: session and pairs must not be NULL");
     call c;
-    CRANK_TRY(open_call(&c, s, options, error));
+    CRANK_TRY(call_open(&c, s, options, error));
     size_t labels = label_count(s->model);
     CRANK_CHECK(!s->model->ranker.prompt.duo, INVALID_ARGUMENT, error,
                 "a duo ranker compares documents with each other: use crank_rank");
@@ -648,12 +412,11 @@ crank_status crank_score(crank_session *s, const crank_pair *pairs, size_t n,
         if (logits != NULL) memcpy(logits + i * labels, row, labels * sizeof *row);
         if (scores != NULL) memcpy(scores + i * labels, activated, labels * sizeof *row);
     }
-    finish_usage(&c, usage);
+    call_finish(&c, usage);
     return CRANK_OK;
 }
 
-/* ---- ranking ----------------------------------------------------------------------------------
- */
+/* ---- ranking ---- */
 
 static int by_score(const void *left, const void *right)
 {
@@ -690,9 +453,7 @@ static crank_status locate_window(const call *c, crank_result *result, const uni
                                   const pack_sequence *sequence, crank_error *error)
 {
     const crank_text *text = text_at(c->documents, result->index);
-    result->window_start = 0;
-    result->window_bytes = (uint32_t)text->bytes;
-    if (c->options.truncation != CRANK_WINDOW || sequence->n2 == 0) return CRANK_OK; /* whole */
+    if (sequence->n2 == 0) return CRANK_OK; /* the whole, empty document */
     if (c->texts[c->n_queries + result->index].n == (size_t)sequence->n2) return CRANK_OK;
     tok_ids ids = {0}, offsets = {0};
     crank_status status = tok_encode_offsets(c->s->model->tok, c->s->workers[0].scratch, text->data,
@@ -717,7 +478,7 @@ crank_status crank_rank(crank_session *s, crank_text query, const crank_text *do
                 "crank_rank: session, docs, results and n_results must not be NULL");
     *n_results = 0;
     call c;
-    CRANK_TRY(open_call(&c, s, options, error));
+    CRANK_TRY(call_open(&c, s, options, error));
     CRANK_CHECK(label_count(s->model) == 1, INVALID_ARGUMENT, error,
                 "ranking needs a model with one label, this one has %zu: use crank_score",
                 label_count(s->model));
@@ -726,7 +487,7 @@ crank_status crank_rank(crank_session *s, crank_text query, const crank_text *do
     c.documents = (text_list){docs, sizeof *docs};
     CRANK_TRY(score_all(&c, error));
     if (n == 0) {
-        finish_usage(&c, usage);
+        call_finish(&c, usage);
         return CRANK_OK;
     }
     /* results may hold top_k rows only: sort all of them in the session's memory. */
@@ -738,23 +499,25 @@ crank_status crank_rank(crank_session *s, crank_text query, const crank_text *do
     for (size_t i = 0; i < n; i++) {
         float logit;
         unit_of[i] = pair_logits(&c, i, &at, &logit);
-        all[i] = (crank_result){.index = i, .logit = logit};
+        all[i] =
+            (crank_result){.index = i, .logit = logit, .window_bytes = (uint32_t)docs[i].bytes};
         activate_row(activation, &all[i].score, &logit, 1);
     }
     sort_results(all, n);
     size_t top = c.options.top_k != 0 && c.options.top_k < n ? c.options.top_k : n;
     for (size_t i = 0; i < top; i++) {
-        size_t u = unit_of[all[i].index];
-        CRANK_TRY(locate_window(&c, &all[i], &c.units[u], &c.sequences[u], error));
+        if (c.options.truncation == CRANK_WINDOW) {
+            size_t u = unit_of[all[i].index];
+            CRANK_TRY(locate_window(&c, &all[i], &c.units[u], &c.sequences[u], error));
+        }
         results[i] = all[i];
     }
     *n_results = top;
-    finish_usage(&c, usage);
+    call_finish(&c, usage);
     return CRANK_OK;
 }
 
-/* ---- vectors and ready ids --------------------------------------------------------------------
- */
+/* ---- vectors and ready ids ---- */
 
 crank_status crank_embed(crank_session *s, const crank_text *texts, size_t n,
                          const crank_score_options *options, float *vectors, crank_usage *usage,
@@ -765,20 +528,16 @@ crank_status crank_embed(crank_session *s, const crank_text *texts, size_t n,
     CRANK_CHECK(s->model->readout.kind == READOUT_VECTOR, INVALID_ARGUMENT, error,
                 "crank_embed needs a bi-encoder; %s is none", s->model->name);
     call c;
-    CRANK_TRY(open_call(&c, s, options, error));
+    CRANK_TRY(call_open(&c, s, options, error));
     c.n = n;
     c.usage.pairs = n;
     if (n > 0) {
-        for (int i = 0; i < s->n_workers; i++) s->workers[i].ids.n = 0;
-        CRANK_TRY(growable_reserve(&s->texts, n, sizeof(encoded), error));
-        c.texts = s->texts.data;
-        text_list list = {texts, sizeof *texts};
-        CRANK_TRY(encode_all(&c, list, n, c.texts, NULL, true, error));
+        CRANK_TRY(call_encode_texts(&c, (text_list){texts, sizeof *texts}, n, error));
         CRANK_TRY(text_units(&c, n, error));
         CRANK_TRY(run_units(&c, error));
         memcpy(vectors, c.outputs, n * (size_t)s->model->readout.width * sizeof *vectors);
     }
-    finish_usage(&c, usage);
+    call_finish(&c, usage);
     return CRANK_OK;
 }
 

@@ -41,8 +41,7 @@ static void growable_free(growable *g)
     *g = (growable){0};
 }
 
-/* ---- teams ------------------------------------------------------------------------------------
- */
+/* ---- teams ---- */
 
 crank_status crank_team_open(crank_team **out, int n_threads, int pin, crank_error *error)
 {
@@ -66,8 +65,7 @@ void crank_team_close(crank_team *t)
     mem_free(t);
 }
 
-/* ---- workspaces -------------------------------------------------------------------------------
- */
+/* ---- workspaces ---- */
 
 static int32_t max_sequences(const crank_session *s)
 {
@@ -120,9 +118,9 @@ static crank_status open_context(crank_session *s, worker *w, size_t bytes, int3
         return status;
     }
     size_t n = (size_t)n_tokens;
-    CRANK_TRY(growable_reserve(&w->array_memory, 4 * n + 1, sizeof(int32_t), error));
+    CRANK_TRY(growable_reserve(&w->array_memory, 5 * n + 1, sizeof(int32_t), error));
     int32_t *at = w->array_memory.data;
-    w->arrays = (pack_arrays){at, at + n, at + 2 * n, at + 3 * n};
+    w->arrays = (pack_arrays){at, at + n, at + 2 * n, at + 3 * n, at + 4 * n + 1};
     return CRANK_OK;
 }
 
@@ -154,8 +152,7 @@ crank_status session_reserve(crank_session *s, int32_t longest, const ops_tracer
     return CRANK_OK;
 }
 
-/* ---- running ----------------------------------------------------------------------------------
- */
+/* ---- running ---- */
 
 typedef struct run {
     crank_session *s;
@@ -219,6 +216,7 @@ static void run_batch(run *r, worker *w, const pack_batch *batch)
                         .types = w->arrays.types,
                         .positions = w->arrays.positions,
                         .starts = w->arrays.starts};
+    if (m->late.present) packed.key_counts = w->arrays.key_counts;
     ops_begin(&w->context, &packed);
     model_forward(m, &w->context, w->rows.data);
     crank_status status = ops_end(&w->context, &error);
@@ -309,8 +307,7 @@ crank_status session_run(crank_session *s, const pack_sequence *sequences, size_
     return r.status;
 }
 
-/* ---- open and close ---------------------------------------------------------------------------
- */
+/* ---- open and close ---- */
 
 crank_status crank_session_open(crank_session **session, const crank_model *model,
                                 const crank_session_options *options, crank_error *error)

@@ -45,7 +45,7 @@ static store_item *add_item(store *s, store_kind kind, const char *name, int lay
         s->capacity = capacity;
     }
     store_item *item = &s->items[s->n_items++];
-    *item = (store_item){.kind = kind, .scale = 1.0f};
+    *item = (store_item){.kind = kind};
     if (layer < 0) {
         snprintf(item->name, sizeof item->name, "%s", name);
     } else {
@@ -138,9 +138,37 @@ void store_floats(store *s, const float **target, const char *name, int layer, i
     place(s, item, (size_t)rows * (size_t)cols * sizeof(float));
 }
 
-void store_scale_last(store *s, float scale)
+void store_tensor_floats(store *s, const float **target, const char *name, const safetensors *file,
+                         const st_tensor *tensor, int32_t rows, int32_t cols)
 {
-    if (s->n_items > 0) s->items[s->n_items - 1].scale = scale;
+    *target = NULL;
+    if (tensor == NULL && (file != NULL || safetensors_find(s->file, name) == NULL)) return;
+    s->n_parameters += (int64_t)rows * cols;
+    store_item *item = add_item(s, STORE_FLOATS, name, -1);
+    if (item == NULL) return;
+    item->rows = rows;
+    item->cols = cols;
+    item->n_parts = 1;
+    item->weight[0] = tensor;
+    item->file = file;
+    item->target = (void *)target;
+    place(s, item, (size_t)rows * (size_t)cols * sizeof(float));
+}
+
+void store_tensor_linear(store *s, ops_linear *target, const char *name, const safetensors *file,
+                         const st_tensor *tensor, int32_t rows, int32_t cols)
+{
+    *target = (ops_linear){.n = rows, .k = cols};
+    s->n_parameters += (int64_t)rows * cols;
+    store_item *item = add_item(s, STORE_LINEAR, name, -1);
+    if (item == NULL) return;
+    item->rows = rows;
+    item->cols = cols;
+    item->n_parts = 1;
+    item->weight[0] = tensor;
+    item->file = file;
+    item->target = target;
+    place(s, item, s->layout->linear_bytes(rows, cols));
 }
 
 static void declare_computed(store *s, store_kind kind, void *target, const char *name, int layer,
@@ -170,8 +198,7 @@ void store_computed_ints(store *s, const int32_t **target, const char *name, int
     declare_computed(s, STORE_INTS, (void *)target, name, layer, n, compute, argument);
 }
 
-/* ---- making an item's bytes -------------------------------------------------------------------
- */
+/* ---- making an item's bytes ---- */
 
 /* f32 room for the largest item's rows, a second for what a transposition or swap reads from, and
  * packed bytes for what cannot be packed in place. One per loading thread. */
@@ -214,17 +241,17 @@ static void scratch_close(scratch *w)
 }
 
 /* Rows of a tensor as finite f32. */
-static crank_status read_rows(const store *s, const st_tensor *tensor, bool sliced,
+static crank_status read_rows(const safetensors *file, const st_tensor *tensor, bool sliced,
                               int32_t first_row, int32_t rows, int32_t cols, float *values,
                               float *raw, crank_error *error)
 {
     size_t n = (size_t)rows * (size_t)cols;
     if (!sliced || (int64_t)n == tensor->elements) {
-        return safetensors_read_f32(s->file, tensor, values, error);
+        return safetensors_read_f32(file, tensor, values, error);
     }
     size_t element = dtype_bytes(tensor->type);
     CRANK_TRY(safetensors_read_range(
-        s->file, tensor, (uint64_t)first_row * (uint64_t)cols * element, n * element, raw, error));
+        file, tensor, (uint64_t)first_row * (uint64_t)cols * element, n * element, raw, error));
     CRANK_TRY(dtype_to_f32(values, raw, tensor->type, n, error));
     size_t finite = dtype_finite_prefix(values, n);
     CRANK_CHECK(finite == n, NUMERIC, error, "tensor %s: value %zu is not finite", tensor->name,
@@ -239,6 +266,7 @@ static crank_status gather_source(const store *s, const store_item *item, scratc
     bool rearranged = item->transpose || item->swap_halves;
     float *values = rearranged ? w->raw : w->values;
     float *free_room = rearranged ? w->values : w->raw;
+    const safetensors *file = item->file != NULL ? item->file : s->file;
     size_t half = item_values(item) / 2;
     int32_t done = 0;
     memset(w->bias, 0, (size_t)item->rows * sizeof(float));
@@ -247,10 +275,10 @@ static crank_status gather_source(const store *s, const store_item *item, scratc
         int32_t rows = item->sliced ? item->rows : (int32_t)(tensor->elements / item->cols);
         CRANK_CHECK(rows <= item->rows - done, INTERNAL, error, "%s: its parts do not fit",
                     item->name);
-        CRANK_TRY(read_rows(s, tensor, item->sliced, item->first_row, rows, item->cols,
+        CRANK_TRY(read_rows(file, tensor, item->sliced, item->first_row, rows, item->cols,
                             values + (size_t)done * (size_t)item->cols, free_room, error));
         if (item->bias[part] != NULL) {
-            CRANK_TRY(read_rows(s, item->bias[part], item->sliced, item->first_row, rows, 1,
+            CRANK_TRY(read_rows(file, item->bias[part], item->sliced, item->first_row, rows, 1,
                                 w->bias + done, free_room, error));
         }
         done += rows;
@@ -272,9 +300,6 @@ static crank_status gather_source(const store *s, const store_item *item, scratc
             w->bias[r] = w->bias[r + item->rows / 2];
             w->bias[r + item->rows / 2] = first;
         }
-    }
-    if (item->scale != 1.0f) {
-        for (size_t i = 0; i < item_values(item); i++) w->values[i] *= item->scale;
     }
     return CRANK_OK;
 }
@@ -354,8 +379,7 @@ static crank_status make_item(const store *s, const store_item *item, scratch *w
     return CRANK_INTERNAL;
 }
 
-/* ---- loading ----------------------------------------------------------------------------------
- */
+/* ---- loading ---- */
 
 static void set_target(const store *s, const store_item *item, const uint8_t *at)
 {
@@ -481,8 +505,7 @@ crank_status store_load(store *s, const ops_backend *backend, void *device, team
     return safetensors_unchanged(s->file, error);
 }
 
-/* ---- writing ----------------------------------------------------------------------------------
- */
+/* ---- writing ---- */
 
 crank_status store_declare_file(const store *s, st_writer *writer, crank_error *error)
 {

@@ -39,9 +39,9 @@ typedef struct store_item {
     int32_t first_row;
     int n_parts; /* linears: parts are stacked by rows */
     const st_tensor *weight[STORE_MAX_PARTS], *bias[STORE_MAX_PARTS]; /* NULL bias: zeros */
-    store_compute compute;                                            /* instead of tensors */
+    const safetensors *file; /* of its tensors, where that is not the store's */
+    store_compute compute;   /* instead of tensors */
     void *argument;
-    float scale;          /* multiplied into the values read; 1 unless declared */
     void *target;         /* ops_linear *, ops_lookup *, const float **, const int32_t ** */
     size_t offset, bytes; /* inside the block */
     uint64_t digest[2];   /* of the bytes, once loaded */
@@ -90,7 +90,12 @@ void store_lookup(store *s, ops_lookup *target, const char *name, int field, int
  * source row first_row. NULL target value when the field is optional and absent (or field < 0). */
 void store_floats(store *s, const float **target, const char *name, int layer, int field,
                   int32_t first_row, int32_t rows, int32_t cols, bool transpose);
-void store_scale_last(store *s, float scale); /* of the item declared last */
+/* The same from a tensor of another file (a module's). file NULL: a converted file is read, which
+ * has it under its name; tensor NULL then or for an optional tensor that is absent. */
+void store_tensor_floats(store *s, const float **target, const char *name, const safetensors *file,
+                         const st_tensor *tensor, int32_t rows, int32_t cols);
+void store_tensor_linear(store *s, ops_linear *target, const char *name, const safetensors *file,
+                         const st_tensor *tensor, int32_t rows, int32_t cols);
 void store_computed_floats(store *s, const float **target, const char *name, int layer, size_t n,
                            store_compute compute, void *argument);
 void store_computed_ints(store *s, const int32_t **target, const char *name, int layer, size_t n,

@@ -270,6 +270,107 @@ static crank_status read_facts(verification *v, const char *directory, int32_t *
     return status;
 }
 
+/* ---- late interaction ---- */
+
+/* Vectors of ids [rows, cols] under mask into vectors [rows, cols, dim], zeros where nothing is. */
+static crank_status token_vectors(verification *v, const golden_tensor *ids,
+                                  const golden_tensor *mask, bool expanded, float *vectors,
+                                  crank_error *error)
+{
+    int32_t dim = v->model->readout.width;
+    for (int64_t row = 0; row < ids->rows; row++) {
+        int64_t real = row_length(mask, row);
+        pack_sequence sequence = {.ids1 = ids->ints + row * ids->cols,
+                                  .length = (int32_t)(expanded ? ids->cols : real),
+                                  .n_keys = (int32_t)real,
+                                  .ready = 1,
+                                  .label = (uint32_t)row};
+        CRANK_TRY(session_run(v->session, &sequence, 1, vectors + row * ids->cols * dim, NULL, NULL,
+                              error));
+    }
+    return CRANK_OK;
+}
+
+static void score_documents(const verification *v, const golden_tensor *query_ids,
+                            const float *queries, const golden_tensor *keep, float *documents,
+                            float *scores)
+{
+    int32_t dim = v->model->readout.width;
+    for (int64_t q = 0; q < query_ids->rows; q++) {
+        for (int64_t d = 0; d < keep->rows; d++) {
+            float sum = 0.0f;
+            for (int64_t i = 0; i < query_ids->cols; i++) {
+                const float *a = queries + (q * query_ids->cols + i) * dim;
+                float most = -9999.0f;
+                for (int64_t j = 0; j < keep->cols; j++) {
+                    const float *b = documents + (d * keep->cols + j) * dim;
+                    if (!keep->ints[d * keep->cols + j]) continue;
+                    float dot = 0.0f;
+                    for (int32_t k = 0; k < dim; k++) dot += a[k] * b[k];
+                    most = dot > most ? dot : most;
+                }
+                sum += most;
+            }
+            scores[q * keep->rows + d] = sum;
+        }
+    }
+}
+
+/* query_ids, query_mask, doc_ids, doc_mask, doc_keep -> query_embeddings, doc_embeddings, scores.
+ */
+static crank_status check_late(verification *v, crank_error *error)
+{
+    enum { QUERY_IDS, QUERY_MASK, DOC_IDS, DOC_MASK, DOC_KEEP, SCORES, QUERIES, DOCS, N };
+    static const char *const names[N] = {"query_ids",        "query_mask",    "doc_ids",
+                                         "doc_mask",         "doc_keep",      "scores",
+                                         "query_embeddings", "doc_embeddings"};
+    golden_tensor g[N] = {{0}};
+    float *queries = NULL, *documents = NULL, *scores = NULL;
+    crank_status status = CRANK_OK;
+    for (int i = 0; i < N && status == CRANK_OK; i++) {
+        status = read_tensor(&g[i], v->file, names[i], error);
+        CRANK_CHECK_GOTO(status != CRANK_OK || g[i].tensor != NULL, MODEL, error,
+                         "golden.safetensors: tensor %s is missing", names[i]);
+    }
+    if (status != CRANK_OK) goto out;
+    size_t dim = (size_t)v->model->readout.width;
+    size_t n_queries = (size_t)g[QUERY_IDS].tensor->elements * dim;
+    size_t n_documents = (size_t)g[DOC_IDS].tensor->elements * dim;
+    size_t n_scores = (size_t)(g[QUERY_IDS].rows * g[DOC_IDS].rows);
+    bool fits = g[DOC_KEEP].tensor->elements == g[DOC_IDS].tensor->elements &&
+                g[DOC_MASK].tensor->elements == g[DOC_IDS].tensor->elements &&
+                g[QUERY_MASK].tensor->elements == g[QUERY_IDS].tensor->elements &&
+                (size_t)g[SCORES].tensor->elements == n_scores &&
+                (size_t)g[DOCS].tensor->elements == n_documents &&
+                (size_t)g[QUERIES].tensor->elements == n_queries;
+    CRANK_CHECK_GOTO(fits, MODEL, error,
+                     "golden.safetensors: its late-interaction tensors do not "
+                     "fit each other or a width of %zu",
+                     dim);
+    queries = mem_zero(n_queries, sizeof *queries);
+    documents = mem_zero(n_documents, sizeof *documents);
+    scores = mem_zero(n_scores, sizeof *scores);
+    CRANK_CHECK_GOTO(queries && documents && scores, OUT_OF_MEMORY, error,
+                     "no memory for token vectors");
+    CRANK_TRY_GOTO(token_vectors(v, &g[QUERY_IDS], &g[QUERY_MASK], true, queries, error));
+    CRANK_TRY_GOTO(token_vectors(v, &g[DOC_IDS], &g[DOC_MASK], false, documents, error));
+    for (size_t i = 0; i < (size_t)g[DOC_KEEP].tensor->elements; i++) {
+        if (!g[DOC_KEEP].ints[i]) memset(documents + i * dim, 0, dim * sizeof *documents);
+    }
+    double tolerance = ops_dtypes[v->model->dtype].logit_tolerance;
+    check(v, "query_embeddings", queries, g[QUERIES].floats, (int64_t)n_queries, tolerance);
+    check(v, "doc_embeddings", documents, g[DOCS].floats, (int64_t)n_documents, tolerance);
+    score_documents(v, &g[QUERY_IDS], queries, &g[DOC_KEEP], documents, scores);
+    check(v, "scores", scores, g[SCORES].floats, (int64_t)n_scores,
+          tolerance * 5); /* a sum over the query's tokens */
+out:
+    for (int i = 0; i < N; i++) close_tensor(&g[i]);
+    mem_free(queries);
+    mem_free(documents);
+    mem_free(scores);
+    return status;
+}
+
 static bool has_traces(const safetensors *file)
 {
     for (size_t i = 0; i < safetensors_count(file); i++) {
@@ -292,6 +393,13 @@ crank_status crank_verify(const crank_model *model, const char *directory, crank
     int n = snprintf(path, sizeof path, "%s/golden.safetensors", directory);
     CRANK_CHECK(n > 0 && (size_t)n < sizeof path, INVALID_ARGUMENT, error, "path too long");
     CRANK_TRY_GOTO(safetensors_open(&v.file, path, error));
+    if (model->late.present) {
+        CRANK_TRY_GOTO(crank_session_open(&v.session, model, NULL, error));
+        CRANK_TRY_GOTO(check_late(&v, error));
+        *passed = v.all_passed;
+        if (first_stray != NULL) first_stray[0] = '\0';
+        goto out;
+    }
     CRANK_TRY_GOTO(read_inputs(&in, v.file, error));
     CRANK_TRY_GOTO(read_facts(&v, directory, &row, error));
     CRANK_TRY_GOTO(crank_session_open(&v.session, model, NULL, error));

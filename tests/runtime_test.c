@@ -104,3 +104,4 @@ Test(golden, deberta)
 }
 Test(golden, t5_v10) { verify_folder("t5-v10", 1 + 1 + 1 + 4 + 1 + 6 + 1); }
 Test(golden, t5_v11) { verify_folder("t5-v11", 1 + 1 + 1 + 4 + 1 + 6 + 1); }
+Test(golden, colbert) { verify_folder("colbert", 3); }

@@ -140,8 +140,7 @@ static crank_status configure(model_reader *r, crank_error *error)
     return model_activation(c, "hidden_act", "gelu", &m->encoder.activation, error);
 }
 
-/* ---- what is made at load ---------------------------------------------------------------------
- */
+/* ---- what is made at load ---- */
 
 static void norm_row(float *row, int32_t width, const float *gamma, const float *beta, float eps)
 {

@@ -31,7 +31,7 @@ static const bind_row rows[] = {
 static const bind_table with_head = {rows, N_ROWS(rows), BERT_LIKE_FIELDS, "distilbert.|",
                                      "vocab_*"};
 static const bind_table without_head = {rows, N_ROWS(rows), BERT_LIKE_FIELDS, "distilbert.|",
-                                        "vocab_*|pre_classifier.*|classifier.*"};
+                                        "vocab_*|pre_classifier.*|classifier.*|linear.weight"};
 
 static const bind_table *table(const model_reader *r, unsigned *conditions)
 {

@@ -34,7 +34,7 @@ static const bind_row rows[] = {
 static const bind_table with_head = {rows, N_ROWS(rows), BERT_LIKE_FIELDS, "electra.|",
                                      "discriminator_predictions.*"};
 static const bind_table without_head = {rows, N_ROWS(rows), BERT_LIKE_FIELDS, "electra.|",
-                                        "discriminator_predictions.*|classifier.*"};
+                                        "discriminator_predictions.*|classifier.*|linear.weight"};
 
 static const bind_table *table(const model_reader *r, unsigned *conditions)
 {

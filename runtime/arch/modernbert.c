@@ -45,7 +45,7 @@ static const bind_row rows[] = {
 static const bind_table with_head = {rows, sizeof rows / sizeof rows[0], N_FIELDS, "model.|",
                                      "decoder.*"};
 static const bind_table without_head = {rows, sizeof rows / sizeof rows[0], N_FIELDS, "model.|",
-                                        "decoder.*|head.*|classifier.*"};
+                                        "decoder.*|head.*|classifier.*|linear.weight"};
 
 enum { GLOBAL, LOCAL, N_SPANS };
 

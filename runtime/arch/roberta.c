@@ -32,7 +32,7 @@ static const bind_row rows[] = {
 static const bind_table with_head = {rows, N_ROWS(rows), BERT_LIKE_FIELDS, "roberta.|",
                                      "lm_head.*|*pooler.*"};
 static const bind_table without_head = {rows, N_ROWS(rows), BERT_LIKE_FIELDS, "roberta.|",
-                                        "lm_head.*|*pooler.*|classifier.*"};
+                                        "lm_head.*|*pooler.*|classifier.*|linear.weight"};
 
 static const bind_table *table(const model_reader *r, unsigned *conditions)
 {
