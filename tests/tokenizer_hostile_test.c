@@ -196,6 +196,9 @@ Test(tokenizer_hostile, folders_give_their_message)
 {
     const char *const none[][2] = {{"config.json", "{}"}};
     expect_folder(none, 1, CRANK_IO, "neither tokenizer.json nor vocab.txt");
+    const char *const spiece[][2] = {{"spiece.model", "x"}};
+    expect_folder(spiece, 1, CRANK_UNSUPPORTED,
+                  "spiece.model is there, but neither tokenizer.json");
     const char *const empty[][2] = {{"vocab.txt", ""}};
     expect_folder(empty, 1, CRANK_FORMAT, "vocab.txt: empty");
     const char *const bad[][2] = {{"vocab.txt", "[UNK]\n\xff\n"}};

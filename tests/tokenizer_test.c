@@ -460,7 +460,7 @@ Test(tokenizer, vocab_txt_equals_tokenizer_json_for_bert)
 {
     const char *bert = test_bert_folder();
     if (bert == NULL) {
-        fprintf(stderr, "SKIP 1: no BERT vocabulary (./run setup brings it)\n");
+        fprintf(stderr, "SKIPPED: no BERT vocabulary (./run setup brings it)\n");
         cr_skip("no BERT vocabulary");
     }
     char path[4096];

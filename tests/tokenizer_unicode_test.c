@@ -129,7 +129,7 @@ Test(tokenizer_unicode, tables_are_up_to_date)
 {
     char command[8192], *folder = test_make_folder();
     if (system("python3 -c pass >/dev/null 2>&1") != 0) {
-        fprintf(stderr, "SKIP 1: no python3\n");
+        fprintf(stderr, "SKIPPED: no python3\n");
         cr_skip("no python3");
     }
     snprintf(command, sizeof command,

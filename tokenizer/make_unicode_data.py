@@ -11,6 +11,7 @@ other tokenizers use and appends them as more properties:
     nfkd       compatibility decomposition, where it differs from nfd
     nocompose  code points with a canonical decomposition that NFC does not put together again
     mark       removed by StripAccents (all of M*, where BERT removes Mn only)
+    numeric    what Digits takes for a digit
     word       \\w of the regular expressions (Whitespace pre-tokeniser, single_word added tokens)
 
 No Unicode library can stand in for this: Hugging Face uses three versions of Unicode at once.
@@ -37,7 +38,8 @@ def ranges(name, points):
 def main(steps, out):
     nfkd, nfd, nfc = normalizers.NFKD(), normalizers.NFD(), normalizers.NFC()
     strip, words = normalizers.StripAccents(), pre_tokenizers.Whitespace()
-    compat, nocompose, mark, word = [], [], [], []
+    digits = pre_tokenizers.Digits(individual_digits=False)
+    compat, nocompose, mark, word, numeric = [], [], [], [], []
     for c in range(0x110000):
         if 0xD800 <= c < 0xE000:
             continue
@@ -51,8 +53,10 @@ def main(steps, out):
             mark.append(c)
         if len(words.pre_tokenize_str("a" + s + "a")) == 1:
             word.append(c)
+        if len(digits.pre_tokenize_str("a" + s + "a")) == 3:
+            numeric.append(c)
     lines = open(steps, encoding="ascii").read().splitlines() + compat
-    for name, points in (("nocompose", nocompose), ("mark", mark), ("word", word)):
+    for name, points in (("nocompose", nocompose), ("mark", mark), ("word", word), ("numeric", numeric)):
         lines += ranges(name, points)
     with open(out, "wb") as f, gzip.GzipFile("", "wb", 9, f, mtime=0) as z:
         z.write(("\n".join(lines) + "\n").encode("ascii"))

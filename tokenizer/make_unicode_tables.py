@@ -13,13 +13,13 @@ import sys
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 FLAGS = ["clean_drop", "clean_space", "cjk", "mn", "split_punct", "split_space", "mark", "word"]
-NFD, NFKD, LOWER, SECOND = 1 << 8, 1 << 9, 1 << 10, 1 << 11
+NFD, NFKD, LOWER, SECOND, NUMERIC = 1 << 8, 1 << 9, 1 << 10, 1 << 11, 1 << 12
 N, BLOCK = 0x110000, 128
 HANGUL = range(0xAC00, 0xAC00 + 11172)
 
 
 def read(path):
-    sets = {name: set() for name in FLAGS + ["nocompose"]}
+    sets = {name: set() for name in FLAGS + ["nocompose", "numeric"]}
     maps = {"ccc": {}, "lower": {}, "nfd": {}, "nfkd": {}}
     for line in gzip.open(path, "rt", encoding="ascii"):
         if line.startswith("#"):
@@ -86,7 +86,7 @@ def main(data=os.path.join(HERE, "../tests/fixtures/tokenizer/unicode.tsv.gz"), 
     for c in range(N):
         flags = sum(1 << i for i, name in enumerate(FLAGS) if c in sets[name])
         flags |= NFD * (c in maps["nfd"] or c in HANGUL) | NFKD * (c in maps["nfkd"])
-        flags |= LOWER * (c in maps["lower"]) | SECOND * (c in second)
+        flags |= LOWER * (c in maps["lower"]) | SECOND * (c in second) | NUMERIC * (c in sets["numeric"])
         low = maps["lower"].get(c, (c,))
         assert len(low) == 1 or (c, low) == (0x130, (0x69, 0x307))
         delta = deltas.setdefault(low[0] - c, len(deltas))

@@ -368,3 +368,26 @@ static void apply_prepend(tok_section payload, const tok_text *in, tok_text *out
 
 const tok_normalizer tok_normalizer_prepend = {"Prepend", 10, compile_prepend, check_utf8,
                                                apply_prepend};
+
+/* ---- Nmt: sentencepiece's cleaning, for tokenizers that carry no character map
+ * -------------------- */
+
+static void apply_nmt(tok_section payload, const tok_text *in, tok_text *out)
+{
+    (void)payload;
+    for (size_t i = 0, width; i < in->n; i += width) {
+        uint32_t c;
+        width = (size_t)utf8_decode(in->bytes + i, in->n - i, &c);
+        if ((c >= 1 && c <= 8) || c == 0x0B || (c >= 0x0E && c <= 0x1F) || c == 0x7F || c == 0x8F ||
+            c == 0x9F)
+            continue;
+        if (c == 9 || c == 0x0A || c == 0x0C || c == 0x0D || c == 0x1680 ||
+            (c >= 0x200B && c <= 0x200F) || c == 0x2028 || c == 0x2029 || c == 0x2581 ||
+            c == 0xFEFF || c == 0xFFFD)
+            tok_text_push_char(out, ' ', tok_text_span(in, i, i + width));
+        else
+            tok_text_copy(out, in, i, i + width);
+    }
+}
+
+const tok_normalizer tok_normalizer_nmt = {"Nmt", 12, compile_nothing, NULL, apply_nmt};

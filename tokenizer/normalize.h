@@ -15,7 +15,7 @@ enum {
 extern const tok_normalizer tok_normalizer_bert; /* "BertNormalizer" */
 extern const tok_normalizer tok_normalizer_nfc, tok_normalizer_nfd, tok_normalizer_nfkc,
     tok_normalizer_nfkd, tok_normalizer_lowercase, tok_normalizer_strip_accents,
-    tok_normalizer_strip, tok_normalizer_prepend;
+    tok_normalizer_strip, tok_normalizer_prepend, tok_normalizer_nmt;
 
 /* Characters that pass through canonical ordering: marks wait in out until the next starter, when a
  * run that is not in order of combining class is sorted (stable). Zeroed is the start of a text. */

@@ -265,6 +265,19 @@ typedef struct folder {
     char warning[MAX_WARNING];
 } folder;
 
+/* What a folder has instead of a tokenizer that can be read; NULL: nothing. */
+static const char *other_tokenizer(const char *dir)
+{
+    static const char *const names[] = {"sentencepiece.bpe.model", "spiece.model", "spm.model",
+                                        "tokenizer.model", "vocab.json"};
+    char path[MAX_PATH_BYTES];
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        int length = snprintf(path, sizeof path, "%s/%s", dir, names[i]);
+        if (length > 0 && (size_t)length < sizeof path && access(path, F_OK) == 0) return names[i];
+    }
+    return NULL;
+}
+
 static crank_status compile_folder(folder *f, const char *dir, void **image, size_t *bytes,
                                    const char **source, crank_error *error)
 {
@@ -276,6 +289,11 @@ static crank_status compile_folder(folder *f, const char *dir, void **image, siz
     if (f->root == NULL) {
         *source = "vocab.txt";
         CRANK_TRY(read_file(dir, "vocab.txt", &f->vocab, &f->vocab_bytes, error));
+        const char *other = f->vocab == NULL ? other_tokenizer(dir) : NULL;
+        CRANK_CHECK(other == NULL, UNSUPPORTED, error,
+                    "%s is there, but neither tokenizer.json nor vocab.txt; make the former with "
+                    "transformers: AutoTokenizer.from_pretrained(FOLDER).save_pretrained(FOLDER)",
+                    other);
         CRANK_CHECK(f->vocab != NULL, IO, error, "neither tokenizer.json nor vocab.txt is there");
         CRANK_TRY(read_settings(f->config, f->map, true, &settings, error));
         CRANK_TRY(json_of_vocab(f->vocab, f->vocab_bytes, f->config, &settings, &f->root, error));

@@ -178,16 +178,30 @@ static crank_status compile_punctuation(const json_t *step, image_builder *b, cr
     return CRANK_OK;
 }
 
-static crank_status check_punctuation(tok_section payload, crank_error *error)
+static crank_status check_behavior(tok_section payload, crank_error *error)
 {
     CRANK_CHECK(payload.bytes == 4 && payload.at[0] <= TOK_CONTIGUOUS, FORMAT, error,
-                "tokenizer image: bad Punctuation step");
+                "tokenizer image: bad behavior of a pre_tokenizer step");
     return CRANK_OK;
 }
 
 static void apply_punctuation(tok_section payload, const tok_words *in, tok_words *out)
 {
     split_at_flags(in, out, UNI_PUNCT, (tok_behavior)payload.at[0]);
+}
+
+static crank_status compile_digits(const json_t *step, image_builder *b, crank_error *error)
+{
+    bool individual;
+    CRANK_TRY(tok_json_bool(step, "pre_tokenizer Digits", "individual_digits", false, &individual,
+                            error));
+    image_put_u32(b, individual ? TOK_ISOLATED : TOK_CONTIGUOUS);
+    return CRANK_OK;
+}
+
+static void apply_digits(tok_section payload, const tok_words *in, tok_words *out)
+{
+    split_at_flags(in, out, UNI_NUMERIC, (tok_behavior)payload.at[0]);
 }
 
 const tok_pretokenizer tok_pretokenizer_bert = {"BertPreTokenizer", 1, compile_nothing, NULL,
@@ -197,7 +211,9 @@ const tok_pretokenizer tok_pretokenizer_whitespace_split = {"WhitespaceSplit", 2
 const tok_pretokenizer tok_pretokenizer_whitespace = {"Whitespace", 3, compile_nothing, NULL,
                                                       apply_whitespace};
 const tok_pretokenizer tok_pretokenizer_punctuation = {"Punctuation", 4, compile_punctuation,
-                                                       check_punctuation, apply_punctuation};
+                                                       check_behavior, apply_punctuation};
+const tok_pretokenizer tok_pretokenizer_digits = {"Digits", 8, compile_digits, check_behavior,
+                                                  apply_digits};
 
 /* ---- Metaspace, CharDelimiterSplit --------------------------------------------------------------
  * Payload: u32 scheme, u32 split, u32 bytes of the character, the character in UTF-8 [4]. */

@@ -6,7 +6,7 @@
 
 extern const tok_pretokenizer tok_pretokenizer_bert, tok_pretokenizer_whitespace_split,
     tok_pretokenizer_whitespace, tok_pretokenizer_punctuation, tok_pretokenizer_metaspace,
-    tok_pretokenizer_char_delimiter;
+    tok_pretokenizer_char_delimiter, tok_pretokenizer_digits;
 
 /* Does this Metaspace step ask whether a word begins the text (prepend_scheme "first")? */
 bool tok_metaspace_asks_start(tok_section payload);

@@ -9,7 +9,7 @@ static const tok_normalizer *const normalizers[] = {
     &tok_normalizer_bert,          &tok_normalizer_nfc,     &tok_normalizer_nfd,
     &tok_normalizer_nfkc,          &tok_normalizer_nfkd,    &tok_normalizer_lowercase,
     &tok_normalizer_strip_accents, &tok_normalizer_strip,   &tok_normalizer_prepend,
-    &tok_normalizer_charsmap,      &tok_normalizer_replace,
+    &tok_normalizer_charsmap,      &tok_normalizer_replace, &tok_normalizer_nmt,
 };
 
 static const tok_pretokenizer *const pretokenizers[] = {
@@ -17,6 +17,7 @@ static const tok_pretokenizer *const pretokenizers[] = {
     &tok_pretokenizer_whitespace, &tok_pretokenizer_punctuation,
     &tok_pretokenizer_metaspace,  &tok_pretokenizer_char_delimiter,
     &tok_pretokenizer_byte_level, &tok_pretokenizer_split,
+    &tok_pretokenizer_digits,
 };
 
 #define COUNT(table) (sizeof(table) / sizeof *(table))

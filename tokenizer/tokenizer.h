@@ -33,8 +33,10 @@ typedef struct tok_info {
 
 /* Reads DIR/tokenizer.json, or DIR/vocab.txt with DIR/tokenizer_config.json and
  * DIR/special_tokens_map.json. The file's own truncation and padding settings are run-time state of
- * whoever wrote it and are ignored. Fails: IO (no tokenizer file: names what was looked for),
- * FORMAT (file, byte offset or key, reason), UNSUPPORTED (names the step), OUT_OF_MEMORY. */
+ * whoever wrote it and are ignored. tokenizer_config.json's do_lower_case, strip_accents and
+ * tokenize_chinese_chars override tokenizer.json's BERT normaliser, as in transformers; tok_info's
+ * warning says so. Fails: IO (no tokenizer file: names what was looked for), FORMAT (file, byte
+ * offset or key, reason), UNSUPPORTED (names the step), LIMIT, OUT_OF_MEMORY. */
 crank_status tokenizer_open(tokenizer **out, const char *dir, crank_error *error);
 
 /* From an image made by tokenizer_image. Copies nothing: `image` must outlive the tokenizer and be
@@ -72,12 +74,13 @@ typedef enum tok_flags {
 /* Appends the ids of one text, without template tokens, to out. text: UTF-8 by length, NUL allowed,
  * each maximal invalid part read as U+FFFD. Stops early once more than max_ids ids stand in out
  * (SIZE_MAX: never), which is only a saving: callers learn "longer than max_ids", not the true
- * length. Work is linear in bytes (bounded per word). Fails: OUT_OF_MEMORY. */
+ * length. Work is linear in bytes (bounded per word). Fails: OUT_OF_MEMORY; LIMIT (a text of more
+ * than 2^30 bytes, or one that the tokenizer's steps would make 64 times longer). */
 crank_status tok_encode(const tokenizer *tok, tok_scratch *scratch, const char *text, size_t bytes,
                         unsigned flags, size_t max_ids, tok_ids *out, crank_error *error);
 
 /* As tok_encode, but also appends each id's start and end as byte offsets into text, [2 * n]. For
- * tests and tools; slower. offsets->ids holds the pairs. */
+ * tests and tools; slower. offsets->ids holds the pairs. For WordPiece they are Hugging Face's. */
 crank_status tok_encode_offsets(const tokenizer *tok, tok_scratch *scratch, const char *text,
                                 size_t bytes, unsigned flags, tok_ids *out, tok_ids *offsets,
                                 crank_error *error);

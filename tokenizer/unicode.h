@@ -23,6 +23,7 @@ enum {
     UNI_NFKD = 1 << 9,        /* its compatibility decomposition is another one */
     UNI_LOWER = 1 << 10,      /* is not its own lowercase */
     UNI_SECOND = 1 << 11,     /* may join the character before it in NFC */
+    UNI_NUMERIC = 1 << 12,    /* a digit for Digits */
 };
 
 typedef struct uni_record {
