@@ -91,6 +91,34 @@ static emu_counters *find(const char *kernel)
     return NULL;
 }
 
+/* The entry of a kernel name, made when it is new; NULL when memory is out. */
+static emu_counters *entry(const char *kernel)
+{
+    driver *d = &emu_driver;
+    emu_counters *c = find(kernel);
+    if (c != NULL) return c;
+    if (d->n_counters == d->counter_capacity) {
+        size_t capacity = d->counter_capacity ? d->counter_capacity * 2 : 16;
+        emu_counters *bigger = mem_resize(d->counters, capacity, sizeof *bigger);
+        if (bigger == NULL) return NULL;
+        d->counters = bigger;
+        d->counter_capacity = capacity;
+    }
+    c = &d->counters[d->n_counters++];
+    memset(c, 0, sizeof *c);
+    snprintf(c->kernel, sizeof c->kernel, "%s", kernel);
+    return c;
+}
+
+void counters_add_matmul(uint64_t flops, int64_t nanoseconds)
+{
+    emu_counters *c = entry("cublasLtMatmul");
+    if (c == NULL) return;
+    c->launches++;
+    c->flops += flops;
+    c->nanoseconds += (uint64_t)nanoseconds;
+}
+
 void counters_add(const function_object *f, const insn_count *counts, uint64_t n_blocks,
                   int64_t nanoseconds)
 {
@@ -102,19 +130,8 @@ void counters_add(const function_object *f, const insn_count *counts, uint64_t n
     d->last.nanoseconds = (uint64_t)nanoseconds;
     sum(&d->last, f->ptx, counts);
     d->has_last = 1;
-    emu_counters *c = find(f->ptx->name);
-    if (c == NULL) {
-        if (d->n_counters == d->counter_capacity) {
-            size_t capacity = d->counter_capacity ? d->counter_capacity * 2 : 16;
-            emu_counters *bigger = mem_resize(d->counters, capacity, sizeof *bigger);
-            if (bigger == NULL) return;
-            d->counters = bigger;
-            d->counter_capacity = capacity;
-        }
-        c = &d->counters[d->n_counters++];
-        memset(c, 0, sizeof *c);
-        memcpy(c->kernel, d->last.kernel, sizeof c->kernel);
-    }
+    emu_counters *c = entry(f->ptx->name);
+    if (c == NULL) return;
     c->launches++;
     c->blocks += n_blocks;
     c->nanoseconds += (uint64_t)nanoseconds;

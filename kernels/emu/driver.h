@@ -256,6 +256,7 @@ void lt_free_all(void);
 /* counters.c */
 void counters_add(const function_object *f, const insn_count *counts, uint64_t n_blocks,
                   int64_t nanoseconds);
+void counters_add_matmul(uint64_t flops, int64_t nanoseconds); /* as kernel "cublasLtMatmul" */
 void counters_clear(void);
 
 #endif

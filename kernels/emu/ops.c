@@ -3,10 +3,12 @@
 #include <stddef.h>
 
 #include "kernels/emu/emu.h"
+#include "kernels/emu/exec_dot.h"
 
 #define DECLARE_TABLES(isa)                                                                        \
     extern const op_table emu_integer_ops_##isa, emu_float_ops_##isa, emu_convert_ops_##isa,       \
-        emu_mma_ops_##isa;
+        emu_mma_ops_##isa;                                                                         \
+    extern const dot_function emu_dot_##isa;
 extern const op_table emu_warp_ops, emu_rounding_ops;
 DECLARE_TABLES(base)
 #define TABLE_LIST(isa)                                                                            \
@@ -22,15 +24,35 @@ static const op_table *const avx2_tables[N_OP_TABLES] = TABLE_LIST(avx2);
 static const op_table *const avx512_tables[N_OP_TABLES] = TABLE_LIST(avx512);
 #endif
 
-const op_table *const *ops_tables(void)
+/* 0 any, 1 AVX2, 2 AVX-512. */
+static int host_level(void)
 {
 #ifdef EMU_X86
     if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
         __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl"))
-        return avx512_tables;
-    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) return avx2_tables;
+        return 2;
+    /* Every processor with AVX2 and FMA also has F16C, BMI and BMI2. */
+    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) return 1;
+#endif
+    return 0;
+}
+
+const op_table *const *ops_tables(void)
+{
+#ifdef EMU_X86
+    if (host_level() == 2) return avx512_tables;
+    if (host_level() == 1) return avx2_tables;
 #endif
     return base_tables;
+}
+
+dot_function ops_dot(void)
+{
+#ifdef EMU_X86
+    if (host_level() == 2) return emu_dot_avx512;
+    if (host_level() == 1) return emu_dot_avx2;
+#endif
+    return emu_dot_base;
 }
 
 const char *emu_instruction_name(size_t index)

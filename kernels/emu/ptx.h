@@ -163,7 +163,7 @@ typedef struct ptx_variable {
     uint64_t offset;  /* in its space; for global and const: from the module's image */
     uint8_t *initial; /* bytes, or NULL for zeros */
     int is_dynamic;   /* extern .shared x[] */
-    int is_argument;   /* a .param of a call, kept in local memory */
+    int is_argument;  /* a .param of a call, kept in local memory */
 } ptx_variable;
 
 /* A pointer-sized hole of an initialised variable that holds another variable's address. */

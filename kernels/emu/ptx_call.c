@@ -238,8 +238,7 @@ int parse_call(builder *b, statement *s)
     lex_next(x);
     const device_function *f = find(b, &name);
     if (f == NULL)
-        return build_fail(b, CRANK_UNSUPPORTED, s->line,
-                          "call of %.*s, which is not in the module",
+        return build_fail(b, CRANK_UNSUPPORTED, s->line, "call of %.*s, which is not in the module",
                           (int)(name.bytes < 60 ? name.bytes : 60), name.text);
     return f->has_body ? expand(b, f, s, arguments, n_arguments, results, n_results)
                        : call_builtin(b, s, &name, arguments, n_arguments, results, n_results);

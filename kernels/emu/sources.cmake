@@ -1,8 +1,8 @@
 # libcrank_emu.so: the CUDA driver for machines without a GPU. It stands alone (base/ is compiled
-# in) and uses no NVIDIA file. exec_{integer,float,convert,mma}.c are compiled once per instruction
+# in) and uses no NVIDIA file. exec_{integer,float,convert,mma,dot}.c are compiled once per instruction
 # set of the host; the best one is chosen when a module is loaded.
 file(GLOB CRANK_EMU_FILES CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/kernels/emu/*.c)
-set(CRANK_EMU_LANE_FILES integer float convert mma)
+set(CRANK_EMU_LANE_FILES integer float convert mma dot)
 foreach(name IN LISTS CRANK_EMU_LANE_FILES)
     list(REMOVE_ITEM CRANK_EMU_FILES ${CMAKE_SOURCE_DIR}/kernels/emu/exec_${name}.c)
 endforeach()
@@ -45,9 +45,11 @@ if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
 endif()
 set_target_properties(crank_emu PROPERTIES C_VISIBILITY_PRESET hidden)
 target_link_libraries(crank_emu PRIVATE Threads::Threads m)
-# base/ is compiled in a second time: its symbols must not be taken from, or given to, a program
-# that has its own copy.
-target_link_options(crank_emu PRIVATE -Wl,-Bsymbolic)
+# base/ is compiled in a second time: its symbols must not be given to a program that has its own.
+target_link_options(crank_emu PRIVATE
+    -Wl,--version-script=${CMAKE_SOURCE_DIR}/kernels/emu/exports.map)
+set_target_properties(crank_emu PROPERTIES
+    LINK_DEPENDS ${CMAKE_SOURCE_DIR}/kernels/emu/exports.map)
 if(NOT CRANK_SANITIZE)
     target_link_options(crank_emu PRIVATE -Wl,--no-undefined)
 endif()
