@@ -29,7 +29,7 @@ int golden_open(golden *g, const char *name)
     *g = (golden){0};
     if (!golden_find(g->dir, name)) {
         fprintf(stderr,
-                "[SKIP] golden %s: neither in tests/fixtures/golden nor in "
+                "SKIPPED: golden %s: neither in tests/fixtures/golden nor in "
                 "../shared/golden\n",
                 name);
         return 0;

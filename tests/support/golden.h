@@ -15,7 +15,7 @@ typedef struct golden {
 /* The path of golden folder `name` into dir[512]; 0 when it is nowhere. name may be any path below
  * golden/, e.g. "tokenizer/wordpiece". */
 int golden_find(char dir[512], const char *name);
-/* 1 done; 0 the folder is nowhere: says "[SKIP] golden NAME ..." on stderr, and the test should
+/* 1 done; 0 the folder is nowhere: says "SKIPPED: golden NAME ..." on stderr, and the test should
  * return. A folder that is there but cannot be read aborts the test. */
 int golden_open(golden *g, const char *name);
 void golden_close(golden *g);
