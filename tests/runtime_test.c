@@ -102,6 +102,82 @@ Test(golden, deberta)
 {
     verify_folder("deberta-v2", 1 + 1 + 1 + 4);
 }
-Test(golden, t5_v10) { verify_folder("t5-v10", 1 + 1 + 1 + 4 + 1 + 6 + 1); }
-Test(golden, t5_v11) { verify_folder("t5-v11", 1 + 1 + 1 + 4 + 1 + 6 + 1); }
-Test(golden, colbert) { verify_folder("colbert", 3); }
+Test(golden, t5_v10)
+{
+    verify_folder("t5-v10", 1 + 1 + 1 + 4 + 1 + 6 + 1);
+}
+Test(golden, t5_v11)
+{
+    verify_folder("t5-v11", 1 + 1 + 1 + 4 + 1 + 6 + 1);
+}
+Test(golden, colbert)
+{
+    verify_folder("colbert", 3);
+}
+
+/* Families and shapes that every clone has (tests/fixtures/make_tiny_goldens.py), on every path. */
+static const char *const tiny[] = {
+    "tiny-k13-5labels", "tiny-gelu-new",       "tiny-roberta",         "tiny-albert",
+    "tiny-mpnet",       "tiny-modernbert-cls", "tiny-modernbert-mean", "tiny-deberta",
+    "tiny-deberta-c2p", "tiny-t5-v10",         "tiny-t5-v11",
+};
+
+static void verify_tiny(crank_device device, crank_dtype type)
+{
+    for (size_t i = 0; i < sizeof tiny / sizeof tiny[0]; i++) {
+        char dir[512];
+        cr_assert(golden_find(dir, tiny[i]), "%s is missing", tiny[i]);
+        crank_error error = {0};
+        crank_model_options options = {.size = sizeof options, .device = device, .dtype = type};
+        crank_model *model = NULL;
+        crank_status status = crank_model_open(&model, dir, &options, &error);
+        if (status == CRANK_UNSUPPORTED) {
+            printf("SKIPPED: %s: %s\n", tiny[i], error.message);
+            continue;
+        }
+        cr_assert_eq(status, CRANK_OK, "%s: %s", tiny[i], error.message);
+        int passed = 0, n_checks = 0;
+        status = crank_verify(model, dir, print_check, &n_checks, &passed, NULL, &error);
+        cr_assert_eq(status, CRANK_OK, "%s: %s", tiny[i], error.message);
+        cr_assert(passed, "%s", tiny[i]);
+        crank_model_close(model);
+    }
+}
+
+Test(tiny, reference)
+{
+    verify_tiny(CRANK_DEVICE_REF, CRANK_DTYPE_F32);
+}
+Test(tiny, cpu_f32)
+{
+    verify_tiny(CRANK_DEVICE_CPU, CRANK_DTYPE_F32);
+}
+Test(tiny, cpu_bf16)
+{
+    verify_tiny(CRANK_DEVICE_CPU, CRANK_DTYPE_BF16);
+}
+Test(tiny, cpu_int8)
+{
+    verify_tiny(CRANK_DEVICE_CPU, CRANK_DTYPE_INT8);
+}
+
+/* A conversion loses nothing of any family: same bits from the file. */
+Test(tiny, converted)
+{
+    for (size_t i = 0; i < sizeof tiny / sizeof tiny[0]; i++) {
+        char dir[512], file[512];
+        cr_assert(golden_find(dir, tiny[i]));
+        snprintf(file, sizeof file, CRANK_BINARY_DIR "/%s.crank", tiny[i]);
+        crank_error error = {0};
+        crank_convert_options options = {.size = sizeof options, .dtype = CRANK_DTYPE_F32};
+        crank_status status = crank_convert(dir, file, &options, &error);
+        cr_assert_eq(status, CRANK_OK, "%s: %s", tiny[i], error.message);
+        crank_model *model = open_model(file, CRANK_DEVICE_CPU, CRANK_DTYPE_AUTO);
+        int passed = 0, n_checks = 0;
+        status = crank_verify(model, dir, print_check, &n_checks, &passed, NULL, &error);
+        cr_assert_eq(status, CRANK_OK, "%s: %s", tiny[i], error.message);
+        cr_assert(passed, "%s", tiny[i]);
+        crank_model_close(model);
+        remove(file);
+    }
+}
