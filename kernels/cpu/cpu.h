@@ -54,7 +54,11 @@ static inline size_t cpu_stride_floats(int32_t cols)
     return cpu_stride(cols, sizeof(float)) / sizeof(float);
 }
 
-/* How a level wants int8 operands: what its dot product reads. U8 holds q + 128. */
+/* Activations of an int8 linear: x = scale * (q - zero), q in 0..255, per row; zero is whole, so
+ * that 0 is exact. Symmetric activations would be a little simpler and lose half of the codes
+ * wherever a row leans to one side: after GELU, and after a LayerNorm with an outlier (on
+ * minilm-l6-real twice the error of the logits). How a level wants the operand: U8 q, S8 q - 128,
+ * S16 q - zero. */
 typedef enum cpu_int8_form { CPU_INT8_U8, CPU_INT8_S8, CPU_INT8_S16 } cpu_int8_form;
 
 /* ---- weights ----------------------------------------------------------------------------------
@@ -65,7 +69,7 @@ typedef enum cpu_int8_form { CPU_INT8_U8, CPU_INT8_S8, CPU_INT8_S16 } cpu_int8_f
 typedef struct cpu_weight {
     const float *bias;     /* [16 * n_panels] */
     const float *scale;    /* int8: [16 * n_panels] */
-    const int32_t *offset; /* int8: [16 * n_panels] 128 * (sum of the output's weights) */
+    const int32_t *sums;   /* int8: [16 * n_panels] of each output's weights */
     const uint8_t *panels; /* [n_panels][steps][16][4 bytes] */
     int32_t n_panels;      /* that hold outputs */
     int32_t steps;         /* 4-byte steps over k */
@@ -78,7 +82,8 @@ cpu_weight cpu_weight_open(const ops_linear *w);
  */
 
 /* c[r, 16p + l] = bias[16p + l] + sum over steps of a[r, step] . w[p, step, l]
- * int8: float(sum) * w_scale[16p + l] then FMA with a_scale[r] and bias. */
+ * int8: the sum is that of (a - a_zero[r]) * w in integers; then float(sum) * w_scale[16p + l], and
+ * an FMA with a_scale[r] and bias. */
 typedef struct cpu_tile {
     float *c;
     size_t ldc; /* floats from row to row */
@@ -90,7 +95,7 @@ typedef struct cpu_tile {
     int32_t rows, panels;
     const float *bias; /* NULL: zeros */
     const float *a_scale, *w_scale;
-    const int32_t *w_offset;
+    const int32_t *a_zero, *w_sums;
 } cpu_tile;
 
 typedef void (*cpu_tile_fn)(const cpu_tile *t);
@@ -131,6 +136,7 @@ typedef struct cpu_finish {
     ops_dtype operand_dtype; /* BF16 or INT8 */
     cpu_int8_form int8_form;
     float *scale;
+    int32_t *zero;
     float *row; /* scratch of cpu_stride(cols, 4) bytes, each worker's own */
     int32_t cols;
 } cpu_finish;
@@ -241,6 +247,12 @@ static inline int32_t cpu_share(int32_t count, int worker, int n)
 }
 
 /* A finish job that writes t's forms; src, residual, sum and norm are the caller's. */
+/* The zero points of a quantised tensor stand behind its scales. */
+static inline int32_t *cpu_zeros_of(const ops_tensor *t)
+{
+    return (int32_t *)(void *)(t->scale + t->rows);
+}
+
 cpu_finish cpu_finish_into(const ops_context *ctx, const ops_tensor *t);
 
 /* Where attention leaves its contexts, head by head. Takes scratch when the tensor keeps only an

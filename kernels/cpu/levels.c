@@ -119,8 +119,8 @@ static const cpu_level portable = {
     .available = always,
     .rows = &cpu_rows_portable,
     .rows_name = "16 lanes in C",
-    .tile = {[OPS_F32] = {cpu_tile_f32_portable, "C, tile 1x16"},
-             [OPS_BF16] = {cpu_tile_bf16_portable, "C, tile 1x16"},
+    .tile = {[OPS_F32] = {cpu_tile_f32_portable, "C, tile 2x16"},
+             [OPS_BF16] = {cpu_tile_bf16_portable, "C, tile 2x16"},
              [OPS_INT8] = {cpu_tile_int8_portable, "C, tile 1x16"}},
     .int8_form = CPU_INT8_S16,
 };

@@ -29,7 +29,7 @@ void cpu_tensor(ops_context *ctx, ops_tensor *t)
     }
     size_t element = cpu_level_of(ctx)->int8_form == CPU_INT8_S16 ? 2 : 1;
     t->operand = ops_take(ctx, rows * cpu_stride(t->cols, element) + 64);
-    t->scale = ops_take(ctx, rows * sizeof(float));
+    t->scale = ops_take(ctx, rows * (sizeof(float) + sizeof(int32_t)));
 }
 
 cpu_finish cpu_finish_into(const ops_context *ctx, const ops_tensor *t)
@@ -45,6 +45,7 @@ cpu_finish cpu_finish_into(const ops_context *ctx, const ops_tensor *t)
     if (ctx->dtype == OPS_F32 || t->operand == NULL) return f;
     f.operand = t->operand;
     f.operand_dtype = ctx->dtype;
+    if (ctx->dtype == OPS_INT8) f.zero = cpu_zeros_of(t);
     size_t element = ctx->dtype == OPS_BF16 || f.int8_form == CPU_INT8_S16 ? 2 : 1;
     f.operand_stride = cpu_stride(t->cols, element);
     return f;

@@ -163,25 +163,33 @@ static inline v16 load_padded(const float *p, int32_t at, int32_t n)
     return n - at >= 16 ? v_load(p + at) : v_load_n(p + at, n - at);
 }
 
-/* z -> operand in int8 with its scale: max|z| / 127, q = round(z * (127 / max|z|)). */
-static void quantise(const cpu_finish *job, int32_t r, const float *z, v16 largest)
+/* z -> operand in int8: the range [low, high], which includes 0, on 256 codes. */
+static void quantise(const cpu_finish *job, int32_t r, const float *z, v16 least, v16 most)
 {
-    float top = v_largest(largest);
-    float inverse = top > 0.0f ? 127.0f / top : 0.0f;
+    float low = -v_largest(v_sub(v_zero(), least)), high = v_largest(most);
+    float range = high - low, inverse = range > 0.0f ? 255.0f / range : 0.0f;
     if (!(inverse <= 0x1p127f)) inverse = 0.0f; /* a row of 1e-37: as good as zeros */
-    job->scale[r] = inverse > 0.0f ? top / 127.0f : 0.0f;
+    /* -low * inverse is in 0..255: adding 1.5 * 2^23 rounds it to nearest even */
+    float zero = (-low * inverse + 0x1.8p23f) - 0x1.8p23f;
+    job->scale[r] = inverse > 0.0f ? range / 255.0f : 0.0f;
+    job->zero[r] = zero == zero ? (int32_t)zero : 0;
     uint8_t *out = (uint8_t *)job->operand + (size_t)r * job->operand_stride;
-    v16 by = v_set(inverse), high = v_set(127.0f), low = v_set(-127.0f);
-#define STORE_ALL(store, type)                                                                     \
-    for (int32_t c = 0; c < job->cols; c += 16) {                                                  \
-        store((type *)out + c, v_max(v_min(v_mul(v_load(z + c), by), high), low));                 \
-    }
+    v16 by = v_set(inverse), shift = v_set((float)job->zero[r]), top = v_set(255.0f);
+#define CODES(c) v_min(v_max(v_fma(v_load(z + (c)), by, shift), v_zero()), top)
     switch (job->int8_form) {
-    case CPU_INT8_U8: STORE_ALL(v_store_u8, uint8_t) break;
-    case CPU_INT8_S8: STORE_ALL(v_store_s8, int8_t) break;
-    case CPU_INT8_S16: STORE_ALL(v_store_s16, int16_t) break;
+    case CPU_INT8_U8:
+        for (int32_t c = 0; c < job->cols; c += 16) v_store_u8(out + c, CODES(c));
+        break;
+    case CPU_INT8_S8:
+        for (int32_t c = 0; c < job->cols; c += 16) v_store_s8((int8_t *)out + c, CODES(c));
+        break;
+    case CPU_INT8_S16:
+        for (int32_t c = 0; c < job->cols; c += 16) {
+            v_store_s16((int16_t *)out + c, CODES(c), job->zero[r]);
+        }
+        break;
     }
-#undef STORE_ALL
+#undef CODES
 }
 
 static void finish_row(const cpu_finish *job, int32_t r)
@@ -199,9 +207,12 @@ static void finish_row(const cpu_finish *job, int32_t r)
     bool quantised = job->operand != NULL && job->operand_dtype == OPS_INT8;
     ops_norm_kind kind = job->norm != NULL ? job->norm->kind : OPS_NORM_NONE;
     if (kind == OPS_NORM_NONE && residual == NULL && sum == NULL && value == NULL && quantised) {
-        v16 most = v_zero();
-        for (int32_t c = 0; c < cols; c += 16) most = v_max(most, v_abs(v_load(src + c)));
-        quantise(job, r, src, most);
+        v16 least = v_zero(), most = v_zero();
+        for (int32_t c = 0; c < cols; c += 16) {
+            least = v_min(least, v_load(src + c));
+            most = v_max(most, v_load(src + c));
+        }
+        quantise(job, r, src, least, most);
         return;
     }
     /* `value` may be the residual, so s waits in the scratch row until the norm is known. */
@@ -226,7 +237,7 @@ static void finish_row(const cpu_finish *job, int32_t r)
         squares = v_fma(d, d, squares);
         factor = 1.0f / sqrtf(v_sum(squares) / (float)cols + job->norm->epsilon);
     }
-    v16 centre = v_set(mean), by = v_set(factor), largest = v_zero();
+    v16 centre = v_set(mean), by = v_set(factor), least = v_zero(), most = v_zero();
     for (int32_t c = 0; c < cols; c += 16) {
         v16 z = v_load(s + c);
         if (kind != OPS_NORM_NONE) {
@@ -239,10 +250,11 @@ static void finish_row(const cpu_finish *job, int32_t r)
         if (half != NULL) v_store_bf16(half + c, z);
         if (quantised) {
             v_store(s + c, z);
-            largest = v_max(largest, v_abs(z));
+            least = v_min(least, z);
+            most = v_max(most, z);
         }
     }
-    if (quantised) quantise(job, r, s, largest);
+    if (quantised) quantise(job, r, s, least, most);
 }
 
 static void finish(const cpu_finish *job, int32_t row0, int32_t row1)

@@ -7,7 +7,7 @@
 
 #define TILE_NAME cpu_tile_f32_avx512
 #define TILE_ACC __m512
-#define TILE_START(t, p)                                                                           \
+#define TILE_START(t, r, p)                                                                        \
     ((t)->bias != NULL ? _mm512_loadu_ps((t)->bias + 16 * (p)) : _mm512_setzero_ps())
 #define TILE_DOT(acc, w, a) _mm512_fmadd_ps(_mm512_castsi512_ps(w), _mm512_castsi512_ps(a), acc)
 #define TILE_STORE(t, r, p, acc)                                                                   \

@@ -7,7 +7,7 @@
 
 #define TILE_NAME cpu_tile_bf16_avx512_bf16
 #define TILE_ACC __m512
-#define TILE_START(t, p)                                                                           \
+#define TILE_START(t, r, p)                                                                        \
     ((t)->bias != NULL ? _mm512_loadu_ps((t)->bias + 16 * (p)) : _mm512_setzero_ps())
 #define TILE_DOT(acc, w, a) _mm512_dpbf16_ps(acc, (__m512bh)(w), (__m512bh)(a))
 #define TILE_STORE(t, r, p, acc)                                                                   \

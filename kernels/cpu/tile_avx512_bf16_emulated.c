@@ -19,7 +19,7 @@ static inline __attribute__((always_inline)) __m512 even(__m512i pairs)
 #define TILE_NAME cpu_tile_bf16_avx512
 #define TILE_ROWS 7
 #define TILE_ACC __m512
-#define TILE_START(t, p)                                                                           \
+#define TILE_START(t, r, p)                                                                        \
     ((t)->bias != NULL ? _mm512_loadu_ps((t)->bias + 16 * (p)) : _mm512_setzero_ps())
 #define TILE_DOT(acc, w, a) _mm512_fmadd_ps(even(w), even(a), _mm512_fmadd_ps(odd(w), odd(a), acc))
 #define TILE_STORE(t, r, p, acc)                                                                   \

@@ -4,7 +4,7 @@
  * for f32, bf16 and int8; the including file defines
  *     TILE_NAME          the function
  *     TILE_ACC           __m512 or __m512i
- *     TILE_START(t, p)   the accumulator of panel p before the first step
+ *     TILE_START(t, r, p)  the accumulator of row r, panel p before the first step
  *     TILE_DOT(acc, w, a)  one step: acc + dot(w, a) in every lane
  *     TILE_STORE(t, r, p, acc)
  *     TILE_ROWS          7 where a step needs more registers than one broadcast; else 9
@@ -32,7 +32,7 @@ tile_block(const cpu_tile *t, int32_t row, int32_t panel, const int n_rows, cons
 #pragma GCC unroll 9
     for (int r = 0; r < n_rows; r++) {
 #pragma GCC unroll 3
-        for (int p = 0; p < n_panels; p++) acc[r][p] = TILE_START(t, panel + p);
+        for (int p = 0; p < n_panels; p++) acc[r][p] = TILE_START(t, row + r, panel + p);
     }
     for (int32_t s = 0; s < t->steps; s++) {
         __m512i b[TILE_PANELS];

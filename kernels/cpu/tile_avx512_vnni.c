@@ -1,5 +1,5 @@
-/* int8 on AVX-512 VNNI: VPDPBUSD takes activations as u8 (q + 128) and weights as s8; the sum
- * starts at -128 times the weights' sum, which makes it the signed one, exactly. */
+/* int8 on AVX-512 VNNI: VPDPBUSD takes activations as u8 and weights as s8; the sum starts at
+ * minus the activations' zero point times the weights' sum, so that it ends exact. */
 #if defined(__AVX512VNNI__)
 #include "kernels/cpu/tiles.h"
 
@@ -24,8 +24,9 @@ static inline __attribute__((always_inline)) void store(const cpu_tile *t, int32
 
 #define TILE_NAME cpu_tile_int8_avx512_vnni
 #define TILE_ACC __m512i
-#define TILE_START(t, p)                                                                           \
-    _mm512_sub_epi32(_mm512_setzero_si512(), _mm512_loadu_si512((t)->w_offset + 16 * (p)))
+#define TILE_START(t, r, p)                                                                        \
+    _mm512_mullo_epi32(_mm512_set1_epi32(-(t)->a_zero[r]),                                         \
+                       _mm512_loadu_si512((t)->w_sums + 16 * (p)))
 #define TILE_DOT(acc, w, a) dot(acc, w, a)
 #define TILE_STORE(t, r, p, acc) store(t, r, p, acc)
 

@@ -190,31 +190,32 @@ static inline v16 v_load_f16_n(const uint16_t *p, int32_t n)
              _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(p + 8))));
 }
 
-static inline __m256i v_round_s16(v16 a)
+static inline __m256i v_codes_s16(v16 a)
 {
     __m256i q = _mm256_packs_epi32(_mm256_cvtps_epi32(a.lo), _mm256_cvtps_epi32(a.hi));
     return _mm256_permute4x64_epi64(q, 0xd8);
 }
 
-static inline __m128i v_round_s8(v16 a)
+static inline __m128i v_codes(v16 a)
 {
-    __m256i q = v_round_s16(a);
-    return _mm_packs_epi16(_mm256_castsi256_si128(q), _mm256_extracti128_si256(q, 1));
-}
-
-static inline void v_store_s8(int8_t *p, v16 a)
-{
-    _mm_storeu_si128((__m128i *)p, v_round_s8(a));
+    __m256i q = v_codes_s16(a);
+    return _mm_packus_epi16(_mm256_castsi256_si128(q), _mm256_extracti128_si256(q, 1));
 }
 
 static inline void v_store_u8(uint8_t *p, v16 a)
 {
-    _mm_storeu_si128((__m128i *)p, _mm_xor_si128(v_round_s8(a), _mm_set1_epi8((char)0x80)));
+    _mm_storeu_si128((__m128i *)p, v_codes(a));
 }
 
-static inline void v_store_s16(int16_t *p, v16 a)
+static inline void v_store_s8(int8_t *p, v16 a)
 {
-    _mm256_storeu_si256((__m256i *)p, v_round_s16(a));
+    _mm_storeu_si128((__m128i *)p, _mm_xor_si128(v_codes(a), _mm_set1_epi8((char)0x80)));
+}
+
+static inline void v_store_s16(int16_t *p, v16 a, int32_t zero)
+{
+    __m256i q = _mm256_sub_epi16(v_codes_s16(a), _mm256_set1_epi16((int16_t)zero));
+    _mm256_storeu_si256((__m256i *)p, q);
 }
 
 static inline v16 v_gather_back_rows(const float *base, int32_t stride, const int32_t *index,

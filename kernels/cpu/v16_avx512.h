@@ -167,21 +167,26 @@ static inline void v_store_pairs(uint16_t *p, v16 a, v16 b)
     _mm512_storeu_si512(p, _mm512_or_epi32(low, high));
 }
 
-/* Round to nearest even; |a| <= 127. */
+/* Codes 0..255, rounded to nearest even, as they are, less 128, less zero. */
+static inline __m128i v_codes(v16 a)
+{
+    return _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(a));
+}
+
+static inline void v_store_u8(uint8_t *p, v16 a)
+{
+    _mm_storeu_si128((__m128i *)p, v_codes(a));
+}
+
 static inline void v_store_s8(int8_t *p, v16 a)
 {
-    _mm_storeu_si128((__m128i *)p, _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(a)));
+    _mm_storeu_si128((__m128i *)p, _mm_xor_si128(v_codes(a), _mm_set1_epi8((char)0x80)));
 }
 
-static inline void v_store_u8(uint8_t *p, v16 a) /* + 128 */
+static inline void v_store_s16(int16_t *p, v16 a, int32_t zero)
 {
-    __m128i q = _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(a));
-    _mm_storeu_si128((__m128i *)p, _mm_xor_si128(q, _mm_set1_epi8((char)0x80)));
-}
-
-static inline void v_store_s16(int16_t *p, v16 a)
-{
-    _mm256_storeu_si256((__m256i *)p, _mm512_cvtepi32_epi16(_mm512_cvtps_epi32(a)));
+    __m512i q = _mm512_sub_epi32(_mm512_cvtps_epi32(a), _mm512_set1_epi32(zero));
+    _mm256_storeu_si256((__m256i *)p, _mm512_cvtepi32_epi16(q));
 }
 
 /* base[index[l]] for the 16 indexes at `index`, descending in memory: index[0], index[-1], ... */

@@ -185,25 +185,25 @@ static inline v16 v_load_f16_n(const uint16_t *p, int32_t n)
     V16_EACH(i < n ? v_from_f16(p[i]) : 0.0f);
 }
 
-/* |x| <= 127 (NaN: 0): adding 1.5 * 2^23 rounds to nearest even. */
+/* 0 <= x <= 255 (NaN: 0): adding 1.5 * 2^23 rounds to nearest even. */
 static inline int32_t v_round(float x)
 {
     return x == x ? (int32_t)(v_bits(x + 0x1.8p23f) - v_bits(0x1.8p23f)) : 0;
 }
 
-static inline void v_store_s8(int8_t *p, v16 a)
-{
-    for (int i = 0; i < 16; i++) p[i] = (int8_t)v_round(a.l[i]);
-}
-
 static inline void v_store_u8(uint8_t *p, v16 a)
 {
-    for (int i = 0; i < 16; i++) p[i] = (uint8_t)(v_round(a.l[i]) + 128);
+    for (int i = 0; i < 16; i++) p[i] = (uint8_t)v_round(a.l[i]);
 }
 
-static inline void v_store_s16(int16_t *p, v16 a)
+static inline void v_store_s8(int8_t *p, v16 a)
 {
-    for (int i = 0; i < 16; i++) p[i] = (int16_t)v_round(a.l[i]);
+    for (int i = 0; i < 16; i++) p[i] = (int8_t)(v_round(a.l[i]) - 128);
+}
+
+static inline void v_store_s16(int16_t *p, v16 a, int32_t zero)
+{
+    for (int i = 0; i < 16; i++) p[i] = (int16_t)(v_round(a.l[i]) - zero);
 }
 
 static inline v16 v_gather_back_rows(const float *base, int32_t stride, const int32_t *index,
