@@ -337,7 +337,8 @@ crank_status ops_end(ops_context *ctx, crank_error *error);
 typedef struct ops_device_options {
     int ordinal;                /* GPU number */
     const char *library_path;   /* cuda: another libcuda (the emulator); NULL: libcuda.so.1 */
-    const char *isa;            /* cpu: force a level by name; NULL: the best this CPU has */
+    const char *isa;            /* cpu: force a level by name; NULL: the best this CPU has. cuda:
+                                   force variants by a part of their name, for tests and bench */
     size_t memory_budget_bytes; /* device memory; 0: what is free */
 } ops_device_options;
 

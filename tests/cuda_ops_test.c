@@ -1,70 +1,84 @@
-/* The CUDA kernels, run by the emulator (kernels/emu) with every check on: the op cases of
- * support/ops_cases.c in each dtype, every variant of the table, the same bits whichever tile is
- * chosen, and the host path: lists, graphs, errors.
- *
- * On a machine with a GPU the same program runs on it when CRANK_TEST_CUDA names its driver library
- * (./run gpu does that). Without kernels (no nvcc at build time) or emulator every test is a
- * counted skip. */
+/* The CUDA kernels, run by the emulator (kernels/emu) with every check on, or by a GPU
+ * (support/cuda_library.h): the op cases of support/ops_cases.c in each dtype, and the same bits
+ * whichever variant computes them. */
 #include <criterion/criterion.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
-#include <unistd.h>
 
-#include "kernels/cuda/image.h"
+#include "support/cuda_library.h"
 #include "support/ops_cases.h"
 
-/* Cases above this are left to GPUs: the emulator computes about 20 MFLOP a second with checks. */
-#define EMULATOR_MFLOP 12.0
-
-static const char *library(void)
+static void run(ops_report *report, ops_dtype dtype, const char *variant, double max_mflop,
+                const char *only)
 {
-    static char path[512];
-    const char *given = getenv("CRANK_TEST_CUDA");
-    if (given != NULL && given[0] != 0) return given;
-    snprintf(path, sizeof path, "%s/libcrank_emu.so", CRANK_BINARY_DIR);
-    return access(path, R_OK) == 0 ? path : NULL;
-}
-
-static bool skipped(const char *test)
-{
-    if (cuda_image_version != 0 && library() != NULL) return false;
-    printf("skipped: %s: %s\n", test,
-           cuda_image_version == 0 ? "this build has no kernels (no nvcc)" : "no emulator library");
-    return true;
-}
-
-static void run_cases(ops_dtype dtype)
-{
-    static ops_report report;
-    if (skipped(ops_dtypes[dtype].name)) return;
     crank_error error = {0};
     ops_subject subject = {.backend = &ops_backend_cuda,
-                           .options = {.library_path = library()},
+                           .options = {.library_path = cuda_library(), .isa = variant},
                            .dtype = dtype,
                            .expected = &ops_backend_ref,
-                           .max_mflop = getenv("CRANK_TEST_CUDA") != NULL ? 0 : EMULATOR_MFLOP,
-                           .only = getenv("OPS_ONLY")};
-    crank_status status = ops_cases_run(&subject, &report, &error);
+                           .max_mflop = max_mflop,
+                           .only = only};
+    crank_status status = ops_cases_run(&subject, report, &error);
     cr_assert_eq(status, CRANK_OK, "%s", error.message);
-    printf("cuda %s: %d cases, %d skipped; worst error over tolerance: %s\n",
-           ops_dtypes[dtype].name, report.n_cases, report.n_skipped, report.worst);
-    cr_assert_eq(report.n_failed, 0, "%d of %d cases fail:\n%s", report.n_failed, report.n_cases,
-                 report.failures);
-    cr_assert_gt(report.n_cases - report.n_skipped, 0);
+    printf("cuda %s %s: %d cases, %d skipped; worst error over tolerance: %s\n",
+           ops_dtypes[dtype].name, variant != NULL ? variant : "", report->n_cases,
+           report->n_skipped, report->worst);
+    cr_assert_eq(report->n_failed, 0, "%d of %d cases fail:\n%s", report->n_failed, report->n_cases,
+                 report->failures);
+    cr_assert_gt(report->n_cases - report->n_skipped, 0);
+    cr_assert_eq(cuda_reports(), 0);
+}
+
+static void run_dtype(ops_dtype dtype)
+{
+    static ops_report report;
+    if (cuda_skipped(ops_dtypes[dtype].name)) return;
+    run(&report, dtype, NULL, 0, getenv("OPS_ONLY"));
 }
 
 Test(cuda_ops, f16_cases, .timeout = 600)
 {
-    run_cases(OPS_F16);
+    run_dtype(OPS_F16);
 }
 
 Test(cuda_ops, bf16_cases, .timeout = 600)
 {
-    run_cases(OPS_BF16);
+    run_dtype(OPS_BF16);
 }
 
 Test(cuda_ops, int8_cases, .timeout = 600)
 {
-    run_cases(OPS_INT8);
+    run_dtype(OPS_INT8);
+}
+
+/* Every variant must give the bits that the chosen one gives: that is what lets the choice depend
+ * on the size of a batch. */
+static void compare_variants(const char *const *variants, size_t n, ops_dtype dtype,
+                             double max_mflop, const char *only)
+{
+    static ops_report chosen, forced;
+    run(&chosen, dtype, NULL, max_mflop, only);
+    for (size_t v = 0; v < n; v++) {
+        run(&forced, dtype, variants[v], max_mflop, only);
+        for (int i = 0; i < chosen.n_cases; i++) {
+            cr_expect_eq(chosen.digests[i], forced.digests[i], "%s %s %s: other bits",
+                         ops_dtypes[dtype].name, variants[v], chosen.names[i]);
+        }
+    }
+}
+
+Test(cuda_ops, gemm_tiles_give_equal_bits, .timeout = 600)
+{
+    static const char *const tiles[] = {"_16x32_", "_16x64_",  "_32x64_",
+                                        "_64x64_", "_128x64_", "_128x128_"};
+    if (cuda_skipped("gemm_tiles_give_equal_bits")) return;
+    static const ops_dtype dtypes[] = {OPS_F16, OPS_BF16, OPS_INT8};
+    for (int i = 0; i < 3; i++) compare_variants(tiles, 6, dtypes[i], 0.9, "linear");
+}
+
+Test(cuda_ops, attention_tiles_give_equal_bits, .timeout = 600)
+{
+    static const char *const tiles[] = {"query16", "query64", "query128"};
+    if (cuda_skipped("attention_tiles_give_equal_bits")) return;
+    compare_variants(tiles, 3, OPS_F16, 0, "attention B");
 }

@@ -297,6 +297,18 @@ static crank_status grow_input(cuda_device *d, cuda_stream *s, crank_error *erro
     return CRANK_OK;
 }
 
+static crank_status grow_output(cuda_device *d, cuda_stream *s, size_t capacity, crank_error *error)
+{
+    void *out;
+    cu_address mapped;
+    CRANK_TRY(pinned(d, &out, &mapped, capacity * sizeof(float), error));
+    if (s->out != NULL) d->api.host_free(s->out);
+    s->out = out;
+    s->out_mapped = mapped;
+    s->out_capacity = capacity;
+    return CRANK_OK;
+}
+
 static void *in_device(const cuda_stream *s, size_t offset)
 {
     return (void *)(uintptr_t)(s->in_device + offset * sizeof(int32_t));
@@ -354,19 +366,12 @@ float *cuda_output_floats(ops_context *ctx, float *target, size_t count)
         if (!finish_now(ctx)) return NULL;
     }
     if (count > s->out_capacity) {
-        void *out;
         crank_error error = {0};
-        size_t capacity = with_room(count);
-        cu_address mapped;
-        crank_status status = pinned(d, &out, &mapped, capacity * sizeof(float), &error);
+        crank_status status = grow_output(d, s, with_room(count), &error);
         if (status != CRANK_OK) {
             ops_fail(ctx, status, "%s", error.message);
             return NULL;
         }
-        if (s->out != NULL) d->api.host_free(s->out);
-        s->out = out;
-        s->out_mapped = mapped;
-        s->out_capacity = capacity;
     }
     size_t offset = s->out_used;
     s->outputs[s->n_outputs++] = (cuda_output){target, offset, count};
@@ -435,6 +440,7 @@ crank_status cuda_context_open(ops_context *ctx, size_t workspace_bytes, crank_e
     CRANK_TRY_GOTO(cuda_check(d, d->api.set_bytes(s->tickets, 0, CUDA_TICKETS * sizeof(uint32_t)),
                               "clearing memory", error));
     CRANK_TRY_GOTO(cuda_check(d, d->api.stream_synchronize(NULL), "clearing memory", error));
+    CRANK_TRY_GOTO(grow_output(d, s, CUDA_OUTPUT_FLOATS, error));
     /* The session's largest batch, which the dry run left here, sizes the input buffers. */
     if (ctx->batch.n_tokens > 0) {
         lay_out(s, &ctx->batch);

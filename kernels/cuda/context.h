@@ -23,6 +23,7 @@
 #define CUDA_GRAPHS 64
 #define CUDA_TICKETS 65536
 #define CUDA_OUTPUTS 16
+#define CUDA_OUTPUT_FLOATS 4096 /* room for results before any has been asked for */
 
 typedef struct cuda_graph {
     uint64_t hash; /* of the list; 0: empty slot */

@@ -212,6 +212,7 @@ static crank_status open_device(cuda_device *d, const ops_device_options *option
     CUDA_TRY(d, context_retain(&d->primary, d->handle), "creating the context", error);
     CRANK_TRY(cuda_enter(d, error));
     d->budget_bytes = options->memory_budget_bytes;
+    if (options->isa != NULL) snprintf(d->forced, sizeof d->forced, "%s", options->isa);
     CRANK_TRY(load_kernels(d, error));
     list_variants(d);
     return CRANK_OK;
@@ -256,11 +257,6 @@ const ops_variant *cuda_variants(const void *device, size_t *n)
 {
     *n = (size_t)cuda_n_kernels;
     return ((const cuda_device *)device)->variants;
-}
-
-void cuda_force(void *device, const char *name)
-{
-    ((cuda_device *)device)->forced = name;
 }
 
 /* ---- memory ------------------------------------------------------------------------------------

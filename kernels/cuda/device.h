@@ -43,7 +43,9 @@ typedef struct cuda_device {
     int shared_static[CUDA_KERNELS_MAX];
     ops_variant variants[CUDA_KERNELS_MAX];
     char shapes[CUDA_KERNELS_MAX][48]; /* texts that variants point into */
-    const char *forced;                /* see cuda_force */
+    /* options.isa: where a GEMM variant whose name contains it fits, it is taken; query16, query64
+     * or query128 fix attention's tiles. Empty: chosen by shape. Bits do not depend on it. */
+    char forced[64];
 } cuda_device;
 
 /* The backend's functions that need no context (ops.h). */
@@ -55,11 +57,6 @@ crank_status cuda_memory_open(void *device, void **block, size_t bytes, crank_er
 crank_status cuda_memory_write(void *device, void *block, const void *source, size_t bytes,
                                crank_error *error);
 void cuda_memory_close(void *device, void *block);
-
-/* From now on, where a variant whose name contains `name` fits an op, it is taken instead of the
- * one that the selection would choose; NULL: no more. For tests and `bench --variant`; not while
- * another thread computes. name must outlive the device or the next call. */
-void cuda_force(void *device, const char *name);
 
 /* Device memory within the budget. what: for the message ("the model's weights"). */
 crank_status cuda_take(cuda_device *d, cu_address *address, size_t bytes, const char *what,

@@ -1,4 +1,5 @@
 #include <stddef.h>
+#include <string.h>
 
 #include "kernels/cuda/kernels.h"
 
@@ -23,6 +24,10 @@ static int tile_index(const ops_context *ctx, int32_t n_heads)
 {
     const cuda_device *d = ctx->device;
     int32_t tokens = cuda_bucket(ctx->batch.n_tokens), longest = cuda_bucket(ctx->batch.max_tokens);
+    static const char *const names[3] = {"query16", "query64", "query128"};
+    for (int i = 0; i < 3; i++) {
+        if (strcmp(d->forced, names[i]) == 0) return i;
+    }
     if (longest > 64 && tokens / 128 * n_heads >= 2 * d->n_sms) return 2;
     if (longest > 16 && tokens / 64 * n_heads >= d->n_sms) return 1;
     return 0;
@@ -40,19 +45,25 @@ static void stages(const cuda_device *d, attention_args *args, int32_t longest, 
         args->n_stages = 2;
 }
 
-/* Tables of relative terms for a group of heads at a time, so that they stay below this. */
+/* Tables of relative terms are made for a group of heads at a time, so that both together stay
+ * below this, or are one head's. */
 #define RELATIVE_BYTES ((size_t)64 << 20)
 
-/* Heads whose terms fit; *bytes: of one table. */
+/* Heads whose terms fit; *bytes: of one table, growing with rows (the dry run's largest batch must
+ * need the most). */
 static int32_t relative_group(const ops_attention *a, int32_t rows, size_t *bytes)
 {
+    *bytes = 0;
     if (a->relative.index == NULL) return a->n_heads;
     size_t head_bytes =
         (size_t)cuda_bucket(rows) * (size_t)ARGS_LD(a->relative.n_buckets) * sizeof(uint16_t);
-    size_t heads = RELATIVE_BYTES / (2 * head_bytes);
-    heads = heads < 1 ? 1 : heads > (size_t)a->n_heads ? (size_t)a->n_heads : heads;
-    *bytes = heads * head_bytes;
-    return (int32_t)heads;
+    size_t heads = RELATIVE_BYTES / 2 / head_bytes;
+    if (heads >= (size_t)a->n_heads) {
+        *bytes = (size_t)a->n_heads * head_bytes;
+        return a->n_heads;
+    }
+    *bytes = heads > 0 ? RELATIVE_BYTES / 2 : head_bytes;
+    return heads > 0 ? (int32_t)heads : 1;
 }
 
 static void relative_terms(ops_context *ctx, const attention_args *args, const ops_attention *a,
@@ -83,7 +94,7 @@ void cuda_attention(ops_context *ctx, ops_tensor *out, const ops_tensor *qkv,
                     const ops_attention *a)
 {
     if (!supported(ctx, a)) return;
-    size_t mark = ops_mark(ctx), table_bytes = 0;
+    size_t mark = ops_mark(ctx), table_bytes;
     void *rows = cuda_row_target(ctx, out), *q_terms = NULL, *k_terms = NULL;
     int32_t group = relative_group(a, out->rows, &table_bytes);
     bool relative = a->relative.index != NULL;

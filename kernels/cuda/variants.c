@@ -132,7 +132,7 @@ int cuda_find_gemm(cuda_kernel_kind kind, ops_dtype dtype, int32_t rows, int32_t
     for (int i = 0; i < cuda_n_kernels; i++) {
         const cuda_kernel *k = &cuda_kernels[i];
         if (k->kind != kind || k->dtype != dtype) continue;
-        if (forced != NULL && strstr(k->symbol, forced) != NULL) return i;
+        if (forced[0] != 0 && strstr(k->symbol, forced) != NULL) return i;
         double cycles = gemm_cycles(k, rows, n, k_tiles, n_sms, sm);
         if (best >= 0 && cycles >= best_cycles) continue;
         best = i;

@@ -50,7 +50,7 @@ int cuda_find(cuda_kernel_kind kind, ops_dtype dtype, int32_t size);
 
 /* The tile for a [rows, n] result over k_tiles steps of 128 bytes, on n_sms multiprocessors of
  * compute capability sm, by predicted time (see gemm_cycles in variants.c). Bits do not depend on
- * it. forced: part of a name, or NULL. */
+ * it. forced: part of a name, "" for none. */
 int cuda_find_gemm(cuda_kernel_kind kind, ops_dtype dtype, int32_t rows, int32_t n, int32_t k_tiles,
                    int n_sms, int sm, const char *forced);
 
