@@ -51,7 +51,7 @@ static size_t uncased_words(front *f, uint32_t c, uint8_t *out)
     tok_words_begin(&f->words, false, 4096);
     tok_words_begin(&f->split, false, 4096);
     tok_text_copy(&f->words.text, &f->out, 0, f->out.n);
-    tok_words_push(&f->words, 0, true);
+    tok_words_push(&f->words, 0);
     tok_pretokenizer_bert.apply(none, &f->words, &f->split);
     n = 0;
     for (size_t i = 0; i < f->split.n; i++) {

@@ -88,13 +88,11 @@ static crank_status encode_word(encoding *e, const tok_text *text, const tok_wor
 static crank_status encode_words(encoding *e, const tok_text *text, size_t start, size_t end)
 {
     if (start == end) return CRANK_OK;
-    /* Where the first character stood before it was normalised: a stripped space counts. */
-    bool at_start = text->want_spans && text->spans[start].start == 0;
     const tokenizer *tok = e->tok;
     tok_words *words = &e->scratch->words[0], *spare = &e->scratch->words[1];
     tok_words_begin(words, text->want_spans, text->limit);
     tok_text_copy(&words->text, text, start, end);
-    tok_words_push(words, 0, at_start);
+    tok_words_push(words, 0);
     for (int i = 0; i < tok->n_pretokenizers && words->text.failed == CRANK_OK; i++) {
         tok_words_begin(spare, text->want_spans, text->limit);
         tok->pretokenizers[i].row->apply(tok->pretokenizers[i].payload, words, spare);

@@ -29,21 +29,16 @@ crank_status tok_behavior_parse(const json_t *step, const char *where, const cha
                        where, key, name);
 }
 
-void tok_split_begin(tok_splitter *s, const tok_words *in, const tok_word *word, tok_words *out,
-                     tok_behavior behavior)
+void tok_split_begin(tok_splitter *s, const tok_words *in, tok_words *out, tok_behavior behavior)
 {
-    *s = (tok_splitter){.in = in,
-                        .out = out,
-                        .word_start = word->start,
-                        .at_start = word->at_start,
-                        .behavior = behavior};
+    *s = (tok_splitter){.in = in, .out = out, .behavior = behavior};
 }
 
 static void emit(tok_splitter *s, size_t start, size_t end)
 {
     size_t at = s->out->text.n;
     tok_text_copy(&s->out->text, &s->in->text, start, end);
-    tok_words_push(s->out, at, s->at_start && start == s->word_start);
+    tok_words_push(s->out, at);
 }
 
 static void flush(tok_splitter *s)
@@ -92,7 +87,7 @@ static void split_at_flags(const tok_words *in, tok_words *out, unsigned flags,
     for (size_t w = 0; w < in->n; w++) {
         const tok_word *word = &in->words[w];
         tok_splitter s;
-        tok_split_begin(&s, in, word, out, behavior);
+        tok_split_begin(&s, in, out, behavior);
         size_t part = word->start;
         for (size_t i = word->start, width; i < word->end; i += width) {
             uint32_t c;
@@ -122,7 +117,7 @@ static void apply_bert(tok_section payload, const tok_words *in, tok_words *out)
     for (size_t w = 0; w < in->n; w++) {
         const tok_word *word = &in->words[w];
         tok_splitter s;
-        tok_split_begin(&s, in, word, out, TOK_ISOLATED);
+        tok_split_begin(&s, in, out, TOK_ISOLATED);
         size_t part = word->start;
         for (size_t i = word->start, width; i < word->end; i += width) {
             uint32_t c;
@@ -151,7 +146,7 @@ static void apply_whitespace(tok_section payload, const tok_words *in, tok_words
     for (size_t w = 0; w < in->n; w++) {
         const tok_word *word = &in->words[w];
         tok_splitter s;
-        tok_split_begin(&s, in, word, out, TOK_ISOLATED);
+        tok_split_begin(&s, in, out, TOK_ISOLATED);
         size_t part = word->start;
         unsigned kind = UNI_SPACE;
         for (size_t i = word->start, width; i < word->end; i += width) {
@@ -299,7 +294,8 @@ static void apply_metaspace(tok_section payload, const tok_words *in, tok_words 
     const uint8_t *text = in->text.bytes;
     for (size_t w = 0; w < in->n; w++) {
         size_t at = in->words[w].start, end = in->words[w].end, start = out->text.n;
-        bool at_start = in->words[w].at_start;
+        /* The original place counts: a space that was stripped still stands before this word. */
+        bool at_start = in->text.want_spans && in->text.spans[at].start == 0;
         bool led =
             text[at] == ' ' || (end - at >= m.bytes && memcmp(text + at, m.utf8, m.bytes) == 0);
         /* A prepended mark stands for nothing: it shares the first character's span in offsets. */
@@ -323,7 +319,7 @@ static void apply_metaspace(tok_section payload, const tok_words *in, tok_words 
                     width++;
             }
             if (mark && m.split && out->text.n > word) {
-                tok_words_push(out, word, at_start && word == start);
+                tok_words_push(out, word);
                 word = out->text.n;
             }
             if (mark)
@@ -333,7 +329,7 @@ static void apply_metaspace(tok_section payload, const tok_words *in, tok_words 
                 tok_text_copy(&out->text, &in->text, at, at + width);
             at += width;
         }
-        tok_words_push(out, word, at_start && word == start);
+        tok_words_push(out, word);
     }
 }
 
@@ -356,7 +352,7 @@ static void apply_char_delimiter(tok_section payload, const tok_words *in, tok_w
     for (size_t w = 0; w < in->n; w++) {
         const tok_word *word = &in->words[w];
         tok_splitter s;
-        tok_split_begin(&s, in, word, out, TOK_REMOVED);
+        tok_split_begin(&s, in, out, TOK_REMOVED);
         size_t part = word->start;
         for (size_t i = word->start; i + m.bytes <= word->end;) {
             if (memcmp(in->text.bytes + i, m.utf8, m.bytes) != 0) {

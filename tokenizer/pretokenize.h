@@ -30,15 +30,12 @@ crank_status tok_behavior_parse(const json_t *step, const char *where, const cha
 typedef struct tok_splitter {
     const tok_words *in;
     tok_words *out;
-    size_t word_start; /* of the word being cut, in in->text */
-    bool at_start;
     tok_behavior behavior;
     bool pending, last_matched; /* [start, end) waits, may be joined by the next part */
     size_t start, end;
 } tok_splitter;
 
-void tok_split_begin(tok_splitter *s, const tok_words *in, const tok_word *word, tok_words *out,
-                     tok_behavior behavior);
+void tok_split_begin(tok_splitter *s, const tok_words *in, tok_words *out, tok_behavior behavior);
 void tok_split_part(tok_splitter *s, size_t start, size_t end, bool matched);
 void tok_split_finish(tok_splitter *s);
 

@@ -93,7 +93,6 @@ typedef struct tok_normalizer {
 /* The words of a piece: ranges of one text, in order, none empty. */
 typedef struct tok_word {
     size_t start, end;
-    bool at_start; /* begins at offset 0 of the caller's text: Metaspace's prepend_scheme "first" */
 } tok_word;
 
 typedef struct tok_words {
@@ -103,7 +102,7 @@ typedef struct tok_words {
 } tok_words;
 
 /* Appends the word that ends at the text's present end and began at `start`; nothing if empty. */
-void tok_words_push(tok_words *w, size_t start, bool at_start);
+void tok_words_push(tok_words *w, size_t start);
 
 /* One pre-tokeniser step: each word of `in` becomes any number of words of `out`. */
 typedef struct tok_pretokenizer {

@@ -56,7 +56,7 @@ void tok_words_begin(tok_words *w, bool want_spans, size_t limit)
     w->n = 0;
 }
 
-void tok_words_push(tok_words *w, size_t start, bool at_start)
+void tok_words_push(tok_words *w, size_t start)
 {
     if (w->text.n == start || w->text.failed != CRANK_OK) return;
     if (w->n == w->capacity) {
@@ -69,7 +69,7 @@ void tok_words_push(tok_words *w, size_t start, bool at_start)
         w->words = grown;
         w->capacity = capacity;
     }
-    w->words[w->n++] = (tok_word){start, w->text.n, at_start};
+    w->words[w->n++] = (tok_word){start, w->text.n};
 }
 
 crank_status tok_scratch_open(tok_scratch **out, crank_error *error)

@@ -99,7 +99,10 @@ static void replace_apply(tok_section payload, const tok_text *in, tok_text *out
     size_t at = 0, start, end, work = 0;
     while (at < in->n && next_match(program, in->bytes, in->n, at, &start, &end, &work, out)) {
         tok_text_copy(out, in, at, start);
-        tok_text_push(out, content, h->content_bytes, tok_text_span(in, start, end));
+        /* As in Hugging Face, the new text stands where the match's last character stood. */
+        size_t last = end - 1;
+        while (last > start && (in->bytes[last] & 0xC0) == 0x80) last--;
+        tok_text_push(out, content, h->content_bytes, tok_text_span(in, last, end));
         at = end;
     }
     tok_text_copy(out, in, at, in->n);
@@ -144,7 +147,7 @@ static void split_apply(tok_section payload, const tok_words *in, tok_words *out
         const uint8_t *text = in->text.bytes + word->start;
         size_t bytes = word->end - word->start, at = 0, start, end, work = 0;
         tok_splitter s;
-        tok_split_begin(&s, in, word, out, (tok_behavior)(h->option & ~(uint32_t)SPLIT_INVERT));
+        tok_split_begin(&s, in, out, (tok_behavior)(h->option & ~(uint32_t)SPLIT_INVERT));
         while (at < bytes &&
                next_match(program, text, bytes, at, &start, &end, &work, &out->text)) {
             tok_split_part(&s, word->start + at, word->start + start, !matched);
@@ -193,7 +196,7 @@ static uint32_t char_of(uint8_t byte)
 
 /* One word: the prefix if any, then in[start, end). */
 static void push_word(const tok_words *in, size_t start, size_t end, bool prefix, bool raw,
-                      bool at_start, tok_words *out)
+                      tok_words *out)
 {
     size_t begin = out->text.n;
     if (prefix) {
@@ -207,7 +210,7 @@ static void push_word(const tok_words *in, size_t start, size_t end, bool prefix
         for (size_t i = start; i < end; i++)
             tok_text_push_char(&out->text, char_of(in->text.bytes[i]),
                                tok_text_span(&in->text, i, i + 1));
-    tok_words_push(out, begin, at_start);
+    tok_words_push(out, begin);
 }
 
 static void byte_level_apply(tok_section payload, const tok_words *in, tok_words *out)
@@ -220,17 +223,17 @@ static void byte_level_apply(tok_section payload, const tok_words *in, tok_words
         const uint8_t *text = in->text.bytes;
         bool prefix = (flags & BYTE_LEVEL_PREFIX) != 0 && text[word->start] != ' ';
         if ((flags & BYTE_LEVEL_REGEX) == 0) {
-            push_word(in, word->start, word->end, prefix, raw, word->at_start, out);
+            push_word(in, word->start, word->end, prefix, raw, out);
             continue;
         }
         size_t at = word->start;
         if (prefix) {
             at += words_gpt2_first(text + at, word->end - at);
-            push_word(in, word->start, at, true, raw, word->at_start, out);
+            push_word(in, word->start, at, true, raw, out);
         }
         while (at < word->end) {
             size_t end = at + words_gpt2_next(text + at, word->end - at);
-            push_word(in, at, end, false, raw, word->at_start && at == word->start, out);
+            push_word(in, at, end, false, raw, out);
             at = end;
         }
     }
