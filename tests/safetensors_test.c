@@ -266,6 +266,62 @@ Test(safetensors, hostile_sizes_are_refused)
     leak_check();
 }
 
+#if !defined(__SANITIZE_ADDRESS__)
+/* The highest resident size since the last call; -1 where the kernel does not tell. */
+static long peak_kilobytes(void)
+{
+    char line[256];
+    long peak = -1;
+    FILE *file = fopen("/proc/self/status", "r");
+    while (file != NULL && fgets(line, sizeof line, file) != NULL) {
+        sscanf(line, "VmHWM: %ld", &peak);
+    }
+    if (file != NULL) fclose(file);
+    file = fopen("/proc/self/clear_refs", "w"); /* 5: sets the peak to the present size */
+    if (file == NULL) return -1;
+    fputs("5", file);
+    return fclose(file) == 0 ? peak : -1;
+}
+
+/* Below 4 times the header, whatever it holds: small tensors, metadata, members that are neither.
+ */
+Test(safetensors, memory_is_bounded_by_the_header)
+{
+    static const struct {
+        const char *begin, *member, *end;
+        int numbered;
+        crank_status status;
+    } cases[] = {
+        {"{", "\"%x\":{\"dtype\":\"U8\",\"shape\":[0],\"data_offsets\":[0,0]},", "}", 1, CRANK_OK},
+        {"{\"__metadata__\":{", "\"%x\":\"\",", "}}", 1, CRANK_OK},
+        {"{", "\"\":0,", "}", 0, CRANK_FORMAT},
+        {"{\"a\":{\"x\":[", "[],", "]}}", 0, CRANK_FORMAT},
+    };
+    enum { HEADER = 12 << 20 };
+    char dir[SCRATCH_BYTES], *header = malloc(HEADER + 200);
+    scratch_open(dir);
+    for (int i = 0; i < 4; i++) {
+        crank_error error;
+        safetensors *st;
+        int used = sprintf(header, "%s", cases[i].begin);
+        for (unsigned n = 0; used < HEADER; n++) {
+            used += cases[i].numbered ? sprintf(header + used, cases[i].member, n)
+                                      : sprintf(header + used, "%s", cases[i].member);
+        }
+        used += sprintf(header + used - 1, "%s", cases[i].end) - 1;
+        const char *path = write_file(dir, "x.safetensors", header, (size_t)used, 0);
+        peak_kilobytes();
+        long before = peak_kilobytes();
+        cr_expect_eq(safetensors_open(&st, path, &error), cases[i].status, "case %d", i);
+        long grown = peak_kilobytes() - before;
+        cr_expect_leq(grown, 4L * HEADER / 1024 + 1024, "case %d: %ld KiB", i, grown);
+        safetensors_close(st);
+    }
+    free(header);
+    scratch_close(dir);
+}
+#endif
+
 Test(safetensors, what_is_not_a_regular_file_is_refused_at_once)
 {
     char dir[SCRATCH_BYTES];

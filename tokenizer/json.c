@@ -106,7 +106,7 @@ crank_status tok_json_object(const json_t *object, const char *where, const char
 crank_status tok_json_parse(json_t **out, const char *name, const char *text, size_t bytes,
                             crank_error *error)
 {
-    /* \"no limit\" is often written as 10^30: such a number becomes a real. */
+    /* "no limit" is often written as 10^30: such a number becomes a real. */
     static const jsontext_limits limits = {.flags = JSONTEXT_NUL | JSONTEXT_SERDE_REALS};
     return jsontext_tree(out, name, text, bytes, &limits, error);
 }

@@ -9,6 +9,10 @@
 #define HAVE_F16C_PATH 0
 #endif
 
+#if __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
+#error "tensors are little-endian in files and are read as they stand"
+#endif
+
 static const struct {
     const char *name;
     size_t bytes;
