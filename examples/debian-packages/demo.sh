@@ -51,7 +51,8 @@ if [[ -f $golden/head.safetensors && -f $assemble && -f ${minilm_wheel:-} ]]; th
     echo "The same encoder as a cross-encoder, under the fixed random head of golden/minilm-l6-real: its"
     echo "scores mean nothing, but transformers computed them too:"
     [[ -s $demo/cross/model.safetensors ]] || "$cache/venv/bin/python" "$assemble" "$minilm_wheel" "$demo/cross" >/dev/null
-    "$crank" verify "$demo/cross" "$golden"
+    printf '$ crank verify .cache/demo/cross ../shared/golden/minilm-l6-real --dtype f32\n'
+    "$crank" verify "$demo/cross" "$golden" --dtype f32
     printf '\n$ crank rank -m .cache/demo/cross -q "edit photos from a raw camera" --top-k 3 candidates.jsonl\n'
     ranked -m "$demo/cross" -q "edit photos from a raw camera" --top-k 3 "$demo/candidates.jsonl" </dev/null
 fi
