@@ -69,7 +69,7 @@ typedef enum cpu_int8_form { CPU_INT8_U8, CPU_INT8_S8, CPU_INT8_S16 } cpu_int8_f
 typedef struct cpu_weight {
     const float *bias;     /* [16 * n_panels] */
     const float *scale;    /* int8: [16 * n_panels] */
-    const int32_t *sums;   /* int8: [16 * n_panels] of each output's weights */
+    const int16_t *sums;   /* int8: [16 * n_panels][2] sum of an output's weights: low + 128 high */
     const uint8_t *panels; /* [n_panels][steps][16][4 bytes] */
     int32_t n_panels;      /* that hold outputs */
     int32_t steps;         /* 4-byte steps over k */
@@ -95,7 +95,8 @@ typedef struct cpu_tile {
     int32_t rows, panels;
     const float *bias; /* NULL: zeros */
     const float *a_scale, *w_scale;
-    const int32_t *a_zero, *w_sums;
+    const int32_t *a_zero; /* see cpu_zeros_of */
+    const int16_t *w_sums;
 } cpu_tile;
 
 typedef void (*cpu_tile_fn)(const cpu_tile *t);
@@ -247,7 +248,8 @@ static inline int32_t cpu_share(int32_t count, int worker, int n)
 }
 
 /* A finish job that writes t's forms; src, residual, sum and norm are the caller's. */
-/* The zero points of a quantised tensor stand behind its scales. */
+/* The zero points of a quantised tensor stand behind its scales: as the pair (-zero, -128 zero) of
+ * 16-bit numbers that w_sums is multiplied with (U8), or 128 - zero (S8); unused in S16. */
 static inline int32_t *cpu_zeros_of(const ops_tensor *t)
 {
     return (int32_t *)(void *)(t->scale + t->rows);

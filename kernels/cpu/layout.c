@@ -1,15 +1,16 @@
 /* The panel16 layouts: what every level's tiles read, so that a converted file serves any CPU.
  *
  *   bias   [N16] f32
- *   scale  [N16] f32, sums [N16] s32        int8 only
+ *   scale  [N16] f32, sums [N16] 2 x s16    int8 only
  *   panels [N16 / 16][steps][16][4 bytes]
  *
  * N16: n up to whole panels (an even number of them, so that the size does not depend on `gated`).
  * steps: k in units of 4 bytes (1 f32, 2 bf16, 4 int8); what is past k or n is zero.
  * A gated weight's panels alternate between 16 activated outputs and their 16 gates, which makes
  * act(u) * g an epilogue of one pass.
- * int8: q = round_to_even(w * (127 / max|w|)) per output, scale = max|w| / 127. The sums of
- * an output's q take the activations' zero point away again (q of an activation is unsigned). */
+ * int8: q = round_to_even(w * (127 / max|w|)) per output, scale = max|w| / 127. The sum of
+ * an output's q takes the activations' zero point away again; it is kept as low + 128 high, so that
+ * one pairwise product of 16-bit numbers multiplies it. */
 #include <math.h>
 #include <string.h>
 
@@ -60,7 +61,7 @@ cpu_weight cpu_weight_open(const ops_linear *w)
     opened.panel_bytes = (size_t)opened.steps * CPU_PANEL * CPU_STEP_BYTES;
     if (dtype == OPS_INT8) {
         opened.scale = (const float *)(blob + padded * 4);
-        opened.sums = (const int32_t *)(blob + padded * 8);
+        opened.sums = (const int16_t *)(blob + padded * 8);
     }
     return opened;
 }
@@ -212,7 +213,7 @@ static void int8_pack(void *blob, const float *weight, const float *bias, int32_
     pack_bias(blob, bias, n, gated, 0.0f);
     size_t padded = padded_outputs(n);
     float *scales = (float *)((uint8_t *)blob + padded * 4);
-    int32_t *sums = (int32_t *)((uint8_t *)blob + padded * 8);
+    int16_t *sums = (int16_t *)((uint8_t *)blob + padded * 8);
     int8_t *panels = (int8_t *)blob + header_bytes(n, OPS_INT8);
     int32_t steps = steps_of(k, OPS_INT8);
     for (int32_t row = 0; row < n; row++) {
@@ -233,7 +234,10 @@ static void int8_pack(void *blob, const float *weight, const float *bias, int32_
             sum += stored;
         }
         scales[place] = inverse > 0.0f ? largest / 127.0f : 0.0f;
-        sums[place] = sum;
+        int32_t high =
+            (sum + (sum >= 0 ? 64 : -63)) / 128; /* |sum| <= 127 k: high fits to k 32767 */
+        sums[2 * place] = (int16_t)(sum - 128 * high);
+        sums[2 * place + 1] = (int16_t)high;
     }
 }
 

@@ -75,7 +75,7 @@ static void run_stripes(const linear_job *job, int worker, int32_t row, int32_t 
         if (job->dtype == OPS_INT8) {
             tile.a_scale = job->x->scale + row;
             tile.w_scale = w->scale + (size_t)panel * CPU_PANEL;
-            tile.w_sums = w->sums + (size_t)panel * CPU_PANEL;
+            tile.w_sums = w->sums + (size_t)panel * CPU_PANEL * 2;
             tile.a_zero = cpu_zeros_of(job->x) + row;
         }
         job->level->tile[job->dtype].run(&tile);

@@ -172,20 +172,22 @@ static void quantise(const cpu_finish *job, int32_t r, const float *z, v16 least
     /* -low * inverse is in 0..255: adding 1.5 * 2^23 rounds it to nearest even */
     float zero = (-low * inverse + 0x1.8p23f) - 0x1.8p23f;
     job->scale[r] = inverse > 0.0f ? range / 255.0f : 0.0f;
-    job->zero[r] = zero == zero ? (int32_t)zero : 0;
+    int32_t point = zero == zero ? (int32_t)zero : 0;
     uint8_t *out = (uint8_t *)job->operand + (size_t)r * job->operand_stride;
-    v16 by = v_set(inverse), shift = v_set((float)job->zero[r]), top = v_set(255.0f);
+    v16 by = v_set(inverse), shift = v_set((float)point), top = v_set(255.0f);
 #define CODES(c) v_min(v_max(v_fma(v_load(z + (c)), by, shift), v_zero()), top)
     switch (job->int8_form) {
     case CPU_INT8_U8:
+        job->zero[r] = (int32_t)((uint32_t)(-128 * point) << 16 | (uint16_t)-point);
         for (int32_t c = 0; c < job->cols; c += 16) v_store_u8(out + c, CODES(c));
         break;
     case CPU_INT8_S8:
+        job->zero[r] = 128 - point;
         for (int32_t c = 0; c < job->cols; c += 16) v_store_s8((int8_t *)out + c, CODES(c));
         break;
     case CPU_INT8_S16:
         for (int32_t c = 0; c < job->cols; c += 16) {
-            v_store_s16((int16_t *)out + c, CODES(c), job->zero[r]);
+            v_store_s16((int16_t *)out + c, CODES(c), point);
         }
         break;
     }

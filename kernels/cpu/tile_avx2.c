@@ -194,9 +194,9 @@ void cpu_tile_int8_avx2(const cpu_tile *t){FOR_ROWS(int8_block, 2)}
         const size_t stride = t->a_stride;                                                         \
         __m256i acc[6][2];                                                                         \
         for (int half = 0; half < 2; half++) {                                                     \
-            __m256i sums = _mm256_loadu_si256((const __m256i *)(t->w_sums + 16 * p + 8 * half));   \
+            __m256i sums = _mm256_loadu_si256((const __m256i *)(t->w_sums + 32 * p + 16 * half));  \
             _Pragma("GCC unroll 6") for (int r = 0; r < n; r++) acc[r][half] =                     \
-                _mm256_mullo_epi32(_mm256_set1_epi32(-t->a_zero[row + r]), sums);                  \
+                _mm256_madd_epi16(sums, _mm256_set1_epi32(t->a_zero[row + r]));                    \
         }                                                                                          \
         for (int32_t s = 0; s < t->steps; s++, w += t->w_step, a += 4, a3 += 4) {                  \
             __m256i w0 = _mm256_loadu_si256((const __m256i *)w);                                   \

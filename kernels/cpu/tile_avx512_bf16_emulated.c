@@ -22,8 +22,9 @@ static inline __attribute__((always_inline)) __m512 even(__m512i pairs)
 #define TILE_START(t, r, p)                                                                        \
     ((t)->bias != NULL ? _mm512_loadu_ps((t)->bias + 16 * (p)) : _mm512_setzero_ps())
 #define TILE_DOT(acc, w, a) _mm512_fmadd_ps(even(w), even(a), _mm512_fmadd_ps(odd(w), odd(a), acc))
-#define TILE_STORE(t, r, p, acc)                                                                   \
-    _mm512_storeu_ps((t)->c + (size_t)(r) * (t)->ldc + 16 * (size_t)(p), acc)
+#define TILE_FINISH(t, row, panel, n_panels)
+#define TILE_FINISH_ROW(r)
+#define TILE_RESULT(p, acc) acc
 
 #include "kernels/cpu/tile_avx512_body.h"
 #else
