@@ -202,6 +202,8 @@ typedef struct crank_score_options {
     crank_progress progress;
     void *progress_user;
     crank_aggregation aggregation; /* duo rankers */
+    uint32_t *pair_tokens;         /* out, [n] by the caller's order: tokens of each pair after
+                                      truncation; NULL: not wanted */
 } crank_score_options;
 
 typedef struct crank_usage {

@@ -383,6 +383,23 @@ static size_t label_count(const crank_model *m)
     return (size_t)model_labels(m);
 }
 
+static void fill_pair_tokens(const call *c)
+{
+    uint32_t *tokens = c->options.pair_tokens;
+    if (tokens == NULL || c->n == 0) return;
+    memset(tokens, 0, c->n * sizeof *tokens);
+    if (c->s->model->readout.kind != READOUT_HEAD) { /* sequences are texts, queries first */
+        for (size_t i = 0; i < c->n; i++) {
+            tokens[i] = (uint32_t)(c->sequences[c->query_of[i]].length +
+                                   c->sequences[c->n_queries + i].length);
+        }
+        return;
+    }
+    for (size_t u = 0; u < c->n_units; u++) {
+        tokens[c->units[u].pair] += (uint32_t)c->sequences[u].length;
+    }
+}
+
 crank_status crank_score(crank_session *s, const crank_pair *pairs, size_t n,
                          const crank_score_options *options, float *logits, float *scores,
                          crank_usage *usage, crank_error *error)
@@ -412,6 +429,7 @@ crank_status crank_score(crank_session *s, const crank_pair *pairs, size_t n,
         if (logits != NULL) memcpy(logits + i * labels, row, labels * sizeof *row);
         if (scores != NULL) memcpy(scores + i * labels, activated, labels * sizeof *row);
     }
+    fill_pair_tokens(&c);
     call_finish(&c, usage);
     return CRANK_OK;
 }
@@ -513,6 +531,7 @@ crank_status crank_rank(crank_session *s, crank_text query, const crank_text *do
         results[i] = all[i];
     }
     *n_results = top;
+    fill_pair_tokens(&c);
     call_finish(&c, usage);
     return CRANK_OK;
 }

@@ -1,0 +1,337 @@
+/* Re-ranking requests: body -> pairs -> cache -> scheduler -> answer. */
+#include <microhttpd.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "server/alloc.h"
+#include "server/body.h"
+#include "server/clock.h"
+#include "server/server.h"
+
+#define MAX_TIMEOUT_MS 3600000
+
+static body_parser *thread_parser(server *s)
+{
+    body_parser *parser = pthread_getspecific(s->parser_key);
+    if (parser == NULL) {
+        parser = body_parser_open();
+        if (parser != NULL && pthread_setspecific(s->parser_key, parser) != 0) {
+            body_parser_close(parser);
+            parser = NULL;
+        }
+    }
+    return parser;
+}
+
+static int refuse_at(request *r, const char *fallback)
+{
+    char message[320];
+    const char *reason;
+    size_t at = body_fault(r->body, r->bytes, &reason);
+    if (at == SIZE_MAX)
+        snprintf(message, sizeof message, "the body is not JSON: %s", fallback);
+    else
+        snprintf(message, sizeof message, "the body is not JSON: byte %zu: %s", at, reason);
+    return server_refuse(r, FAULT_SYNTAX, message, 0);
+}
+
+served_model *rerank_find_model(server *s, const char *name, size_t bytes)
+{
+    for (size_t i = 0; name != NULL && i < s->n_models; i++)
+        if (strlen(s->models[i].name) == bytes && memcmp(s->models[i].name, name, bytes) == 0)
+            return &s->models[i];
+    /* With one model any name will do: clients send names of their own ("rerank-v3.5"). */
+    return s->n_models == 1 || name == NULL ? &s->models[0] : NULL;
+}
+
+static int64_t deadline_of(const request *r)
+{
+    uint64_t ms = r->s->settings.deadline_ms;
+    const char *asked = server_header(r, "x-request-timeout-ms");
+    if (asked != NULL && *asked >= '0' && *asked <= '9') {
+        ms = strtoull(asked, NULL, 10);
+        if (ms > MAX_TIMEOUT_MS) ms = MAX_TIMEOUT_MS;
+        return r->body_us + (int64_t)ms * 1000;
+    }
+    return ms > 0 ? r->body_us + (int64_t)ms * 1000 : 0;
+}
+
+static float score_of(const request *r, float logit)
+{
+    const crank_model_info *info = &r->model->info;
+    dialect_activation how =
+        r->s->settings.activation_fixed ? r->s->settings.activation : r->ask.activation;
+    /* Cosines and sums of similarities are no logits: a dialect's sigmoid is not for them. */
+    if (info->kind != CRANK_CROSS_ENCODER || !r->model->per_pair) how = AS_MODEL;
+    switch (how) {
+    case AS_IDENTITY: return logit;
+    case AS_SIGMOID: return crank_activate(CRANK_ACTIVATION_SIGMOID, logit);
+    case AS_MODEL: break;
+    }
+    return crank_activate(info->activation, logit);
+}
+
+static void set_result(request *r, size_t i, const score_value *value)
+{
+    r->results[i] = (dialect_scored){.index = i,
+                                     .logit = value->logit,
+                                     .score = score_of(r, value->logit),
+                                     .tokens = value->tokens,
+                                     .window_start = value->window_start,
+                                     .window_bytes = value->window_bytes};
+}
+
+/* truncate=false: a pair that would be cut fails the request. Tokens are never more than bytes, so
+ * that short texts need no look. */
+static int check_lengths(request *r, dialect_problem *problem)
+{
+    const crank_tokenizer *tokenizer = crank_model_tokenizer(r->model->model);
+    size_t most = r->ask.max_length != 0 ? r->ask.max_length : r->model->max_length;
+    for (size_t i = 0; i < r->ask.n; i++) {
+        const crank_pair *pair = &r->ask.pairs[i];
+        if (pair->query.bytes + pair->document.bytes + 8 <= most) continue;
+        crank_encoding encoding = {0};
+        crank_tokenize_options options = {.size = sizeof options};
+        crank_error error;
+        crank_status status =
+            crank_tokenize(tokenizer, pair->query, &pair->document, &options, &encoding, &error);
+        size_t n = encoding.n;
+        crank_encoding_free(&encoding);
+        if (status != CRANK_OK || n <= most) continue;
+        problem->fault = FAULT_TOO_LONG;
+        snprintf(problem->message, sizeof problem->message,
+                 "text %zu has %zu tokens with the query, the limit is %zu (and truncation is off)",
+                 i, n, most);
+        return 0;
+    }
+    return 1;
+}
+
+static score_key seed_of(const request *r)
+{
+    score_key seed = r->model->seed;
+    seed.low ^= (uint64_t)r->ask.max_length * 0x9E3779B97F4A7C15u;
+    return seed;
+}
+
+/* Fills results from the caches; what they do not know is listed in `missing`. */
+static int look_up(request *r)
+{
+    server *s = r->s;
+    size_t n = r->ask.n;
+    r->results = server_alloc(n, sizeof *r->results);
+    r->missing = server_alloc(n, sizeof *r->missing);
+    r->keys = server_alloc(n, sizeof *r->keys);
+    if (r->results == NULL || r->missing == NULL || r->keys == NULL) return 0;
+    int cached = (s->scores != NULL || s->redis != NULL) && r->model->per_pair;
+    score_key query = {0, 0};
+    size_t hits = 0;
+    for (size_t i = 0; i < n; i++) {
+        const crank_pair *pair = &r->ask.pairs[i];
+        if (cached) {
+            if (i == 0 || pair->query.data != pair[-1].query.data)
+                query = scores_query_key(seed_of(r), pair->query);
+            r->keys[i] = scores_pair_key(query, pair->document);
+        }
+        score_value value;
+        if (cached && s->scores != NULL && scores_get(s->scores, r->keys[i], &value)) {
+            hits++;
+            set_result(r, i, &value);
+            r->tokens += value.tokens;
+        } else {
+            r->missing[r->n_missing++] = i;
+        }
+    }
+    if (cached && s->scores != NULL) {
+        METRICS_ADD(s->metrics.text_hits, hits);
+        METRICS_ADD(s->metrics.text_misses, n - hits);
+    }
+    return 1;
+}
+
+/* The shared tier is asked for what is missing. */
+static int ask_redis(request *r)
+{
+    server *s = r->s;
+    if (s->redis == NULL || r->n_missing == 0 || !r->model->per_pair) return 1;
+    size_t n = r->n_missing, left = 0;
+    score_key *wanted = server_alloc(n, sizeof *wanted);
+    score_value *values = server_alloc(n, sizeof *values);
+    char *found = server_zero(n, 1);
+    if (wanted != NULL && values != NULL && found != NULL) {
+        for (size_t k = 0; k < n; k++) wanted[k] = r->keys[r->missing[k]];
+        redis_get(s->redis, wanted, n, values, found);
+        for (size_t k = 0; k < n; k++) {
+            size_t i = r->missing[k];
+            if (!found[k]) {
+                r->missing[left++] = i;
+                continue;
+            }
+            set_result(r, i, &values[k]);
+            r->tokens += values[k].tokens;
+            if (s->scores != NULL) scores_put(s->scores, r->keys[i], &values[k]);
+        }
+        r->n_missing = left;
+    }
+    server_free(wanted);
+    server_free(values);
+    server_free(found);
+    return 1;
+}
+
+static int answer(request *r)
+{
+    text out = {0};
+    size_t n = dialect_order(r->results, r->ask.n, r->dialect, &r->ask);
+    dialect_answer answer = {.model = r->model->name,
+                             .id = r->id,
+                             .request = &r->ask,
+                             .results = r->results,
+                             .n = n,
+                             .tokens = r->tokens,
+                             .created = (int64_t)time(NULL)};
+    r->dialect->write(&out, &answer);
+    METRICS_ADD(r->s->metrics.pairs, r->ask.n);
+    METRICS_ADD(r->s->metrics.tokens, r->tokens);
+    return server_answer(r, 200, "application/json", &out);
+}
+
+static int submit(request *r)
+{
+    server *s = r->s;
+    size_t n = r->n_missing;
+    r->pairs = server_alloc(n, sizeof *r->pairs);
+    r->values = server_zero(n, sizeof *r->values);
+    if (r->pairs == NULL || r->values == NULL)
+        return server_refuse(r, FAULT_MEMORY, "out of memory", 0);
+    for (size_t k = 0; k < n; k++) r->pairs[k] = r->ask.pairs[r->missing[k]];
+    r->work = (job){.pairs = r->pairs,
+                    .n = n,
+                    .max_length = r->ask.max_length,
+                    .deadline_us = deadline_of(r),
+                    .values = r->values,
+                    .done = server_job_done,
+                    .user = r};
+    switch (scheduler_admit(r->model->queue, &r->work)) {
+    case REFUSED_FULL: return server_refuse(r, FAULT_OVERLOADED, "the queue is full", 0);
+    case REFUSED_LATE:
+        return server_refuse(r, FAULT_LATE, "the deadline cannot be met: nothing was computed", 0);
+    case ADMITTED: break;
+    }
+    r->waited = 1;
+    MHD_suspend_connection(r->c->mhd);
+    pthread_mutex_lock(&s->lock);
+    r->c->phase = PHASE_WAITING;
+    pthread_mutex_unlock(&s->lock);
+    scheduler_enqueue(r->model->queue, &r->work);
+    return MHD_YES;
+}
+
+static int read_request(request *r, dialect_problem *problem)
+{
+    server *s = r->s;
+    body_parser *parser = thread_parser(s);
+    body_value root;
+    body_outcome outcome = parser == NULL
+                               ? BODY_NO_MEMORY
+                               : body_parse(parser, r->body, r->bytes, &r->document, &root);
+    if (outcome == BODY_NO_MEMORY) {
+        problem->fault = FAULT_MEMORY;
+        snprintf(problem->message, sizeof problem->message, "out of memory");
+        return 0;
+    }
+    if (outcome == BODY_FAULT) {
+        problem->fault = FAULT_SYNTAX;
+        snprintf(problem->message, sizeof problem->message, "malformed");
+        return 0;
+    }
+    dialect_fields fields;
+    if (!dialect_fields_read(&fields, root, problem)) return 0;
+    const char *client = server_header(r, "x-client-name");
+    if (client == NULL) client = server_header(r, "user-agent");
+    r->dialect = dialect_choose(r->path, s->settings.dialect, &fields, client);
+    dialect_limits limits = {.max_documents = s->settings.max_documents};
+    if (!dialect_read(&r->ask, r->dialect, &fields, &limits, problem)) return 0;
+    r->model = rerank_find_model(s, r->ask.model, r->ask.model_bytes);
+    if (r->model == NULL) {
+        problem->fault = FAULT_MODEL;
+        snprintf(problem->message, sizeof problem->message, "no model '%.*s' is served here",
+                 (int)(r->ask.model_bytes < 100 ? r->ask.model_bytes : 100), r->ask.model);
+        return 0;
+    }
+    if (r->ask.max_length > r->model->max_length) r->ask.max_length = 0;
+    if (r->model->info.labels > 1 && r->model->info.kind == CRANK_CROSS_ENCODER) {
+        problem->fault = FAULT_MODEL;
+        snprintf(problem->message, sizeof problem->message,
+                 "the model has %d labels: re-ranking needs one", r->model->info.labels);
+        return 0;
+    }
+    return !r->ask.refuse_long || check_lengths(r, problem);
+}
+
+int rerank_begin(request *r)
+{
+    dialect_problem problem = {0};
+    r->scoring = 1;
+    if (!route_healthy(r->s) && atomic_load(&r->s->lost))
+        return server_refuse(r, FAULT_UNHEALTHY, "the device failed", 0);
+    if (!read_request(r, &problem)) {
+        if (problem.fault == FAULT_SYNTAX) return refuse_at(r, problem.message);
+        return server_refuse(r, problem.fault, problem.message, 0);
+    }
+    if (!look_up(r) || !ask_redis(r)) return server_refuse(r, FAULT_MEMORY, "out of memory", 0);
+    return r->n_missing == 0 ? answer(r) : submit(r);
+}
+
+static int keep_and_answer(request *r)
+{
+    server *s = r->s;
+    int cached = r->model->per_pair;
+    for (size_t k = 0; k < r->n_missing; k++) {
+        size_t i = r->missing[k];
+        set_result(r, i, &r->values[k]);
+        r->tokens += r->values[k].tokens;
+        if (cached && s->scores != NULL) scores_put(s->scores, r->keys[i], &r->values[k]);
+    }
+    if (cached && s->redis != NULL) {
+        for (size_t k = 0; k < r->n_missing; k++) r->keys[k] = r->keys[r->missing[k]];
+        redis_put(s->redis, r->keys, r->n_missing, r->values);
+    }
+    histogram_add_us(&s->metrics.tokenize_us, r->work.tokenize_us);
+    histogram_add_us(&s->metrics.queue_us, r->work.queue_us);
+    histogram_add_us(&s->metrics.compute_us, r->work.compute_us);
+    return answer(r);
+}
+
+int rerank_finish(request *r)
+{
+    switch (r->work.outcome) {
+    case JOB_DONE: return keep_and_answer(r);
+    case JOB_LATE:
+        return server_refuse(r, FAULT_LATE, "the deadline passed before the scores were computed",
+                             0);
+    case JOB_GONE: r->status = 499; return MHD_NO;
+    case JOB_FAILED:
+    case JOB_PENDING: break;
+    }
+    switch (r->work.error.status) {
+    case CRANK_OUT_OF_MEMORY: return server_refuse(r, FAULT_MEMORY, "out of memory", 0);
+    case CRANK_DEVICE: return server_refuse(r, FAULT_UNHEALTHY, r->work.error.message, 0);
+    case CRANK_LIMIT:
+    case CRANK_INVALID_ARGUMENT: return server_refuse(r, FAULT_SHAPE, r->work.error.message, 0);
+    default: return server_refuse(r, FAULT_BACKEND, r->work.error.message, 0);
+    }
+}
+
+void rerank_free(request *r)
+{
+    body_document_close(r->document);
+    dialect_request_free(&r->ask);
+    server_free(r->results);
+    server_free(r->keys);
+    server_free(r->missing);
+    server_free(r->pairs);
+    server_free(r->values);
+}
