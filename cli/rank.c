@@ -144,6 +144,7 @@ static cli_exit split_stages(const cli_command *self, rank_job *job)
     if (job->stage_list && job->model.path)
         return options_misuse(self, "-m and --stages exclude each other");
     const char *at = job->stage_list ? job->stage_list : job->model.path;
+    if (!*at) return options_misuse(self, "the model's name is empty");
     while (*at) {
         const char *comma = job->stage_list ? strchr(at, ',') : NULL;
         size_t bytes = comma ? (size_t)(comma - at) : strlen(at);

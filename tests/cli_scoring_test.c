@@ -281,6 +281,37 @@ Test(rank, window_truncation_names_the_winning_span)
     process_remove_folder(model);
 }
 
+Test(rank, stages_order_what_the_one_before_kept)
+{
+    char model[512], stages[1100], docs[2048], *at = docs;
+    commands_make_model(model, 1);
+    for (int i = 0; i < 20; i++) at += sprintf(at, "waaaa w%c%caa\n", 'a' + i, 'a' + i / 2);
+    snprintf(stages, sizeof stages, "%s,%s", model, model);
+    process_result one =
+        commands_run(docs, "rank", "-m", model, "-q", "wcaaa", "--top-k", "5", NULL);
+    process_result two =
+        commands_run(docs, "rank", "--stages", stages, "--depth", "5", "-q", "wcaaa", NULL);
+    commands_expect_code(&two, 0);
+    cr_expect_str_eq(two.out, one.out);
+    process_free(&one);
+    process_free(&two);
+    process_result json = commands_run(docs, "rank", "--stages", stages, "--depth", "5", "-q",
+                                       "wcaaa", "--json", NULL);
+    json_t *root = parse(json.out);
+    expect_keys(root, "model query results usage timing_us stages");
+    json_t *list = json_object_get(root, "stages");
+    cr_assert_eq(json_array_size(list), 2);
+    static const int given[] = {20, 5};
+    for (size_t i = 0; i < 2; i++) {
+        json_t *item = json_array_get(list, i);
+        expect_keys(item, "model documents tokens timing_us");
+        cr_expect_eq(json_integer_value(json_object_get(item, "documents")), given[i]);
+    }
+    json_decref(root);
+    process_free(&json);
+    process_remove_folder(model);
+}
+
 /* ---- score ---- */
 
 Test(score, tsv_and_json_lines_give_the_same_numbers_in_input_order)
