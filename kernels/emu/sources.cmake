@@ -55,3 +55,30 @@ if(NOT CRANK_SANITIZE)
 endif()
 set_source_files_properties(${CMAKE_SOURCE_DIR}/kernels/emu/exec_rounding.c PROPERTIES
     COMPILE_OPTIONS -frounding-math)
+
+# ---- kernels of the tests: one fatbin per tests/emu/*.cu, where there is an nvcc --------------------
+if(NOT CRANK_NVCC)
+    find_program(CRANK_NVCC nvcc PATHS /usr/local/cuda/bin)
+endif()
+set(CRANK_EMU_FATBINS)
+if(CRANK_NVCC AND CRANK_TESTS)
+    file(GLOB CRANK_EMU_KERNELS CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/tests/emu/*.cu)
+    file(MAKE_DIRECTORY ${CMAKE_BINARY_DIR}/emu)
+    foreach(path IN LISTS CRANK_EMU_KERNELS)
+        get_filename_component(name ${path} NAME_WE)
+        set(fatbin ${CMAKE_BINARY_DIR}/emu/${name}.fatbin)
+        add_custom_command(OUTPUT ${fatbin}
+            COMMAND ${CRANK_NVCC} -fatbin -gencode arch=compute_80,code=compute_80
+                --compress-mode=none -lineinfo -O3 -o ${fatbin} ${path}
+            DEPENDS ${path} VERBATIM)
+        list(APPEND CRANK_EMU_FATBINS ${fatbin})
+    endforeach()
+    add_custom_target(crank_emu_kernels ALL DEPENDS ${CRANK_EMU_FATBINS})
+endif()
+
+# gpu-conformance: every primitive alone, on the emulator or on a GPU.
+if(CRANK_TESTS)
+    add_executable(gpu-conformance ${CMAKE_SOURCE_DIR}/tests/emu/conformance.c)
+    target_include_directories(gpu-conformance PRIVATE ${CMAKE_SOURCE_DIR})
+    target_link_libraries(gpu-conformance PRIVATE m ${CMAKE_DL_LIBS})
+endif()
