@@ -10,6 +10,7 @@
  * inputs are small integers, so that results are exact on any hardware; approximate functions have
  * the manual's error bounds. Exit: 0 all equal, 1 differences, 2 usage or no driver. */
 #include <fenv.h>
+#include <float.h>
 #include <limits.h>
 #include <math.h>
 
@@ -472,7 +473,9 @@ static long double exact_fma(long double x, long double y, long double z)
 {
     long double product = x * y, sum = product + z, part = sum - product;
     long double error = (product - (sum - part)) + (z - part);
+    int exponent;
     if (isnan(sum) || isinf(sum) || error == 0) return sum;
+    if (fmodl(ldexpl(frexpl(sum, &exponent), LDBL_MANT_DIG), 2) != 0) return sum;
     return nextafterl(sum, error < 0 ? -(long double)INFINITY : (long double)INFINITY);
 }
 static uint32_t pair16(uint32_t a, uint32_t b, uint32_t c, char op, int bf16)
