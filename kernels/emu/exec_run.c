@@ -191,7 +191,13 @@ static void arrive_barrier(warp *w, const insn *in, uint32_t mask, uint32_t pc)
         w->at_barrier |= mask;
         for (uint32_t m = mask; m; m &= m - 1) w->barrier[__builtin_ctz(m)] = (uint8_t)id;
     }
-    if (bar->arrived >= (bar->expected ? bar->expected : b->live_threads)) release_barrier(b, id);
+    if (bar->arrived < (bar->expected ? bar->expected : b->live_threads)) return;
+    if (bar->expected == 0 && bar->arrived < b->launch->n_threads &&
+        (b->launch->checks & EMU_CHECK_BARRIER))
+        exec_report(w, in, first, EMU_CHECK_BARRIER, id, UINT32_MAX,
+                    "%u of the block's %u threads arrive, the others have exited", bar->arrived,
+                    b->launch->n_threads);
+    release_barrier(b, id);
 }
 
 /* Threads have exited: barriers that wait for the whole block may be complete without them. */
