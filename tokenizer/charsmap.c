@@ -226,12 +226,84 @@ static inline size_t character_width(uint8_t lead)
     return lead < 0x80 ? 1 : lead < 0xE0 ? 2 : lead < 0xF0 ? 3 : 4;
 }
 
+static size_t characters(const uint8_t *text, size_t bytes)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < bytes; i++) n += (text[i] & 0xC0) != 0x80;
+    return n;
+}
+
+/* What the characters of out stand for, as Hugging Face counts it, which is the truth but where a
+ * map removes what nothing stands before. A character takes one of the input's and as many more as
+ * its `change` is below 0, or none, and stands where the one before it does, when that is above 0.
+ * Of a longer replacement the last characters are so inserted; a shorter one charges its last
+ * character, an empty one the character before it, whatever that was. */
+typedef struct places {
+    const tok_text *in;
+    tok_text *out;
+    size_t next; /* of in: the next character to take */
+    size_t last,
+        width; /* of out: the last character, whose change may still change; width 0: none */
+    int64_t change;
+} places;
+
+static void settle(places *p)
+{
+    if (p->width == 0 || p->out->failed != CRANK_OK) return;
+    const tok_text *in = p->in;
+    size_t at = p->change > 0 && p->next > 0 ? p->next - 1 : p->next;
+    tok_span span = in->spans[at < in->n ? at : in->n - 1];
+    for (int64_t n = 1 - p->change; n > 0 && p->next < in->n; n--)
+        p->next += character_width(in->bytes[p->next]);
+    for (size_t i = 0; i < p->width; i++) p->out->spans[p->last + i] = span;
+    p->width = 0;
+}
+
+static void push_counted(places *p, const uint8_t *text, size_t bytes, size_t replaced)
+{
+    tok_span later = {0, 0};
+    size_t left = characters(text, bytes);
+    int64_t more = (int64_t)left - (int64_t)replaced;
+    for (size_t i = 0, width; i < bytes; i += width, left--) {
+        width = character_width(text[i]);
+        if (width > bytes - i) width = bytes - i;
+        settle(p);
+        p->last = p->out->n;
+        p->width = width;
+        p->change = more > 0 && (int64_t)left <= more;
+        tok_text_push(p->out, text + i, width, later);
+    }
+    if (more < 0) p->change += more;
+}
+
+/* Appends what in[start, end) is replaced by. */
+static void push_replacement(places *p, size_t start, size_t end, const char *found)
+{
+    const uint8_t *text = (const uint8_t *)found;
+    size_t bytes = strlen(found);
+    if (p->out->want_spans)
+        push_counted(p, text, bytes, characters(p->in->bytes + start, end - start));
+    else
+        tok_text_push(p->out, text, bytes, tok_text_span(p->in, start, end));
+}
+
+/* Copies in[start, end) as it is. */
+static void push_same(places *p, size_t start, size_t end)
+{
+    if (p->out->want_spans)
+        push_counted(p, p->in->bytes + start, end - start,
+                     characters(p->in->bytes + start, end - start));
+    else
+        tok_text_copy(p->out, p->in, start, end);
+}
+
 static void charsmap_apply(tok_section payload, const tok_text *in, tok_text *out)
 {
     charsmap map = view(payload);
     const uint64_t *same = map.header->same;
     const uint8_t *text = in->bytes;
     size_t n = in->n, i = 0;
+    places p = {.in = in, .out = out};
     while (i < n) {
         size_t run = i;
         while (run < n && text[run] < 0x80 && (same[text[run] >> 6] >> (text[run] & 63) & 1) != 0)
@@ -239,7 +311,7 @@ static void charsmap_apply(tok_section payload, const tok_text *in, tok_text *ou
         /* What follows may attach itself to the last character of the run. */
         if (run > i && run < n && text[run] >= 0x80) run--;
         if (run > i) {
-            tok_text_copy(out, in, i, run);
+            push_same(&p, i, run);
             i = run;
             if (i == n) break;
         }
@@ -247,22 +319,22 @@ static void charsmap_apply(tok_section payload, const tok_text *in, tok_text *ou
         size_t width = character_width(text[i]);
         const char *found = end - i < CLUSTER_LIMIT_BYTES ? find(&map, text + i, end - i) : NULL;
         if (found != NULL) {
-            tok_text_push(out, found, strlen(found), tok_text_span(in, i, end));
+            push_replacement(&p, i, end, found);
         } else if (end - i == width && width < CLUSTER_LIMIT_BYTES) {
-            tok_text_copy(out, in, i,
-                          end); /* the same look-up, character by character, fails too */
+            push_same(&p, i, end); /* character by character it would fail again */
         } else {
             for (size_t k = i; k < end; k += width) {
                 width = character_width(text[k]);
                 found = find(&map, text + k, width);
                 if (found != NULL)
-                    tok_text_push(out, found, strlen(found), tok_text_span(in, k, k + width));
+                    push_replacement(&p, k, k + width, found);
                 else
-                    tok_text_copy(out, in, k, k + width);
+                    push_same(&p, k, k + width);
             }
         }
         i = end;
     }
+    settle(&p);
 }
 
 const tok_normalizer tok_normalizer_charsmap = {"Precompiled", 9, charsmap_compile, charsmap_check,

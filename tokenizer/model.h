@@ -37,7 +37,7 @@ typedef struct tok_model {
 
     /* Appends the ids of one word to out. flags: tok_flags. spans: NULL, or for each id appended
      * its start and end as byte offsets into word, two numbers per id (an unknown word: 0 and
-     * bytes; ids of byte fallback: each the whole character they come from).
+     * bytes; ids of byte fallback: each the whole unknown run that they come from).
      * max_ids: may stop once out holds more than max_ids ids (SIZE_MAX: never).
      * Fails: OUT_OF_MEMORY. */
     crank_status (*encode_word)(const tok_image *image, tok_scratch *scratch, const uint8_t *word,

@@ -180,11 +180,10 @@ static void compose(tok_text *t)
         if (whole != 0) {
             uint8_t utf8[4];
             size_t n = (size_t)utf8_encode(whole, utf8), old = starter_end - starter_at;
-            uint32_t span_end = t->want_spans ? t->spans[r].end : 0;
             memmove(t->bytes + starter_at + n, t->bytes + starter_end, w - starter_end);
             memcpy(t->bytes + starter_at, utf8, n);
             if (t->want_spans) {
-                tok_span span = {t->spans[starter_at].start, span_end};
+                tok_span span = t->spans[starter_at]; /* not the mark's: as Hugging Face has it */
                 memmove(t->spans + starter_at + n, t->spans + starter_end,
                         (w - starter_end) * sizeof(tok_span));
                 for (size_t i = 0; i < n; i++) t->spans[starter_at + i] = span;
