@@ -1,4 +1,5 @@
 /* crank convert: a model folder into one self-contained file. */
+#include <string.h>
 #include <sys/stat.h>
 
 #include "cli/model.h"
@@ -40,7 +41,11 @@ static cli_exit run(const cli_command *self, int argc, char **argv)
     int64_t start = now_us();
     crank_status status = crank_convert(folder.at[0], out_path, &convert, &error);
     progress_hide();
-    if (status != CRANK_OK) return cli_fail_status(&error, 1);
+    if (status != CRANK_OK) {
+        /* A message begins with the path that it is about. */
+        int is_output = strncmp(error.message, out_path, strlen(out_path)) == 0;
+        return cli_fail_status(&error, !is_output);
+    }
     struct stat about;
     if ((model.verbose || terminal_is(stderr)) && stat(out_path, &about) == 0)
         cli_say("%s: %.1f MB in %.2f s", out_path, (double)about.st_size / 1e6,
