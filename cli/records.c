@@ -2,6 +2,7 @@
  * after the object), NUL allowed because texts have lengths. */
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "cli/records.h"
 
@@ -17,6 +18,8 @@ cli_exit records_open(records *r, const char *path, record_format format)
             format = FORMAT_LINES;
     }
     r->format = format;
+    if (strcmp(path, "-") == 0 && isatty(STDIN_FILENO) && isatty(STDERR_FILENO))
+        cli_say("reading from the terminal; Ctrl-D on an empty line ends");
     return input_open(&r->in, path);
 }
 

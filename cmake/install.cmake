@@ -25,6 +25,9 @@ install(TARGETS crank_shared crank_static EXPORT crankTargets
     LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR} ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR}
     INCLUDES DESTINATION ${CMAKE_INSTALL_INCLUDEDIR})
 install(TARGETS crank RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
+if(TARGET crank_emu) # crank --device emu looks for it in ../lib
+    install(TARGETS crank_emu LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR})
+endif()
 install(FILES runtime/crank.h base/crank_status.h DESTINATION ${CMAKE_INSTALL_INCLUDEDIR})
 install(EXPORT crankTargets NAMESPACE crank:: DESTINATION ${CMAKE_INSTALL_LIBDIR}/cmake/crank)
 install(FILES ${CMAKE_BINARY_DIR}/crankConfig.cmake ${CMAKE_BINARY_DIR}/crankConfigVersion.cmake
