@@ -4,6 +4,11 @@
 
 #if defined(__x86_64__)
 #include <cpuid.h>
+#elif defined(__aarch64__)
+#include <sys/auxv.h>
+#ifndef HWCAP_ASIMDDP
+#define HWCAP_ASIMDDP (1 << 20)
+#endif
 #endif
 
 #include "memory.h"
@@ -35,6 +40,13 @@ static bool has_avx_vnni(void)
 {
     unsigned a = 0, b, c, d;
     return has_avx2() && __get_cpuid_count(7, 1, &a, &b, &c, &d) && (a >> 4 & 1) != 0;
+}
+#endif
+
+#if defined(__aarch64__)
+static bool has_dotprod(void)
+{
+    return (getauxval(AT_HWCAP) & HWCAP_ASIMDDP) != 0;
 }
 #endif
 
@@ -114,6 +126,30 @@ static const cpu_level avx2 = {
 };
 #endif
 
+#if defined(__aarch64__)
+static const cpu_level neon_dotprod = {
+    .name = "neon-dotprod",
+    .available = has_dotprod,
+    .rows = &cpu_rows_neon,
+    .rows_name = "4x4 lanes of NEON",
+    .tile = {[OPS_F32] = {cpu_tile_f32_neon, "FMLA, tile 5x16"},
+             [OPS_BF16] = {cpu_tile_bf16_neon, "two FMLA, tile 4x16"},
+             [OPS_INT8] = {cpu_tile_int8_neon_dotprod, "SDOT, tile 4x16"}},
+    .int8_form = CPU_INT8_S8,
+};
+
+static const cpu_level neon = {
+    .name = "neon",
+    .available = always,
+    .rows = &cpu_rows_neon,
+    .rows_name = "4x4 lanes of NEON",
+    .tile = {[OPS_F32] = {cpu_tile_f32_neon, "FMLA, tile 5x16"},
+             [OPS_BF16] = {cpu_tile_bf16_neon, "two FMLA, tile 4x16"},
+             [OPS_INT8] = {cpu_tile_int8_neon, "SMULL, tile 4x16"}},
+    .int8_form = CPU_INT8_S8,
+};
+#endif
+
 static const cpu_level portable = {
     .name = "portable",
     .available = always,
@@ -128,6 +164,8 @@ static const cpu_level portable = {
 const cpu_level *const cpu_levels[] = {
 #if defined(__x86_64__)
     &avx512_bf16, &avx512_vnni, &avx512, &avx2_vnni, &avx2_vnni_evex, &avx2,
+#elif defined(__aarch64__)
+    &neon_dotprod, &neon,
 #endif
     &portable,    NULL,
 };

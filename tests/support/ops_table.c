@@ -21,6 +21,7 @@ const ops_subject ops_table[] = {
     CPU("avx512", EVERY_DTYPE),
     CPU("avx2-vnni", EVERY_DTYPE),
     CPU("avx2", EVERY_DTYPE),
+    CPU("neon-dotprod", EVERY_DTYPE),
     CPU("neon", EVERY_DTYPE),
     CPU("portable", SIXTEEN_AND_EIGHT),
 };
