@@ -1,0 +1,2 @@
+# What some folders add to the tests; each keeps its own file.
+include(${CMAKE_CURRENT_SOURCE_DIR}/server/tests.cmake)

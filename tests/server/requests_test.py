@@ -1,0 +1,541 @@
+"""Every row of the table of faults, against the real program through raw sockets."""
+import http.client
+import json
+import math
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+import unittest
+
+sys.path.insert(0, os.path.dirname(__file__))
+from support import CRANK, FOLDER, SLOW, Server, model, read_answer, request, wait_until
+
+ASK = {"query": "how do tides work", "texts": ["tides follow the moon", "bread", "the sea rises twice a day"]}
+ALL_PATHS = ["/rerank", "/reranking", "/v1/rerank", "/v2/rerank"]
+
+
+def long_ask(n, words=60, tag=""):
+    return {"query": "tides " + tag, "texts": [f"word{i} {tag} " + "sea moon " * words for i in range(n)]}
+
+
+class Requests(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.server = Server("--max-documents", "500", "--max-body", "300000", "--header-timeout-ms", "700",
+                            "--body-timeout-ms", "1200", "--idle-timeout-ms", "1500")
+
+    @classmethod
+    def tearDownClass(cls):
+        code = cls.server.stop()
+        assert code == 0, code
+
+    def expect(self, answer, status):
+        self.assertIsNotNone(answer, "no answer")
+        self.assertEqual(answer.status, status, answer.body[:300])
+        return answer
+
+    # ---- bodies ----
+
+    def test_bad_json_is_400_with_the_byte(self):
+        bad = [(b'{"query":"q","texts":["a",]}', 26), (b'{"query":"q","texts":["\xff"]}', 23),
+               (b'{"query":"q","texts":["\\ud800"]}', 23), (b'{"query":"q","texts":["a"]} x', 28),
+               (b'{"query":"q","texts":["a"],"query":"r"}', 27), (b"", 0), (b"{", 1), (b'{"query":01}', 10),
+               (b'{"query":"q","texts":["\x01"]}', 23), (b'{"query":1e999}', 9),
+               (b'{"query":"q","x":' + b"[" * 70 + b"]" * 70 + b"}", 80)]
+        for body, at in bad:
+            answer = self.expect(self.server.post("/rerank", body), 400)
+            self.assertIn(f"byte {at}:", answer.json["error"], body)
+            self.assertEqual(answer.json["error_type"], "Validation")
+
+    def test_depth_64_is_fine(self):
+        body = b'{"query":"q","texts":["a"],"x":' + b"[" * 63 + b"]" * 63 + b"}"
+        self.expect(self.server.post("/rerank", body), 200)
+
+    def test_wrong_type_is_422_for_tei_and_400_for_others(self):
+        for body in [{"query": 1, "texts": ["a"]}, {"texts": ["a"]}, {"query": "q", "texts": "a"},
+                     {"query": "q", "texts": [1]}, {"query": "q", "texts": ["a"], "raw_scores": 1}]:
+            self.assertEqual(self.expect(self.server.post("/rerank", body), 422).json["error_type"], "Validation")
+        for path, body in [("/v2/rerank", {"query": 1, "documents": ["a"]}), ("/v2/rerank", {"query": "q"}),
+                           ("/v1/rerank", {"query": "q", "documents": [[]]}), ("/v1/ranking", {"query": "q"}),
+                           ("/score", {"text_1": "a"}), ("/v2/rerank", {"query": "q", "documents": ["a"], "top_n": "1"})]:
+            self.expect(self.server.post(path, body), 400)
+        self.expect(self.server.post("/rerank", b"[1]"), 422)
+
+    def test_null_is_absent(self):
+        body = {**ASK, "truncate": None, "raw_scores": None, "return_text": None, "model": None}
+        self.assertEqual(self.expect(self.server.post("/rerank", body), 200).json,
+                         self.server.post("/rerank", ASK).json)
+
+    def test_no_documents_is_400_empty(self):
+        answer = self.expect(self.server.post("/rerank", {"query": "q", "texts": []}), 400)
+        self.assertEqual(answer.json["error_type"], "Empty")
+        self.expect(self.server.post("/v2/rerank", {"query": "q", "documents": []}), 400)
+
+    def test_odd_texts_are_scored(self):
+        texts = ["", " ", "\0", "a" * 100000, "same", "same", "\u00e9\U0001F600", "[SEP]"]
+        results = self.expect(self.server.post("/rerank", {"query": "", "texts": texts}), 200).json
+        score = {r["index"]: r["score"] for r in results}
+        self.assertEqual(len(score), len(texts))
+        self.assertEqual(score[4], score[5])
+        self.assertTrue(all(math.isfinite(s) for s in score.values()))
+
+    def test_too_many_documents(self):
+        self.expect(self.server.post("/rerank", {"query": "q", "texts": ["a"] * 501}), 413)
+        self.expect(self.server.post("/v2/rerank", {"query": "q", "documents": ["a"] * 501}), 400)
+        self.expect(self.server.post("/rerank", {"query": "q", "texts": ["a"] * 500}), 200)
+
+    def test_long_text_is_cut_or_refused(self):
+        long = {"query": "q", "texts": ["word " * 3000]}
+        self.expect(self.server.post("/rerank", long), 200)
+        self.expect(self.server.post("/rerank", {**long, "truncate": True}), 200)
+        self.assertEqual(self.expect(self.server.post("/rerank", {**long, "truncate": False}), 413)
+                         .json["error_type"], "Validation")
+        nim = {"model": "m", "query": {"text": "q"}, "passages": [{"text": "word " * 3000}]}
+        self.expect(self.server.post("/v1/ranking", {**nim, "truncate": "NONE"}), 400)
+        self.expect(self.server.post("/v1/ranking", {**nim, "truncate": "END"}), 200)
+
+    def test_body_over_the_limit_by_length(self):
+        answer = self.expect(self.server.raw(request("POST", "/rerank", None, ["Content-Length: 300001"])), 413)
+        self.assertTrue(answer.closed)
+        answer = self.server.raw(request("POST", "/rerank", None, ["Content-Length: 300001", "Expect: 100-continue"]))
+        self.expect(answer, 413)
+
+    def test_body_over_the_limit_in_chunks(self):
+        with self.server.connect() as s:
+            s.sendall(request("POST", "/rerank", None, ["Transfer-Encoding: chunked"]))
+            chunk = b"10000\r\n" + b"x" * 65536 + b"\r\n"
+            try:
+                for _ in range(6):
+                    s.sendall(chunk)
+            except OSError:
+                pass
+            self.expect(read_answer(s), 413)
+
+    def test_chunked_body_is_read(self):
+        body = json.dumps(ASK).encode()
+        chunks = b"".join(b"%x\r\n%s\r\n" % (len(body[i:i + 7]), body[i:i + 7]) for i in range(0, len(body), 7))
+        answer = self.server.raw(request("POST", "/rerank", None, ["Transfer-Encoding: chunked"]) + chunks + b"0\r\n\r\n")
+        self.assertEqual(self.expect(answer, 200).json, self.server.post("/rerank", ASK).json)
+
+    # ---- framing ----
+
+    def test_headers_and_uri_too_large(self):
+        self.expect(self.server.raw(request("GET", "/health", None, ["X-A: " + "a" * 33000])), 431)
+        self.expect(self.server.raw(request("GET", "/health", None, [f"X-{i}: b" for i in range(200)])), 431)
+        self.expect(self.server.raw(request("GET", "/" + "a" * 9000)), 414)
+
+    def test_smuggling_is_refused_and_the_connection_closed(self):
+        body = json.dumps(ASK).encode()
+        length = f"Content-Length: {len(body)}"
+        cases = [[length, "Transfer-Encoding: chunked"], [length, length], [length, "Content-Length: 3"],
+                 ["Host: other", length], ["Transfer-Encoding: gzip"], ["Transfer-Encoding: chunked, chunked"],
+                 ["Transfer-Encoding: identity"], ["Transfer-Encoding : chunked"], ["X Y: 1", length],
+                 ["Content-Length: +5"], ["Content-Length: 0x7"], ["Content-Length: "]]
+        for headers in cases:
+            with self.server.connect() as s:
+                s.sendall(request("POST", "/rerank", None, headers) + body)
+                answer = read_answer(s)
+                self.assertIsNotNone(answer, headers)
+                self.assertIn(answer.status, (400, 411), headers)
+                s.settimeout(5)
+                try:
+                    self.assertEqual(s.recv(1000), b"", headers)  # closed: nothing behind is answered
+                except ConnectionResetError:
+                    pass
+
+    def test_length_and_encoding(self):
+        self.expect(self.server.raw(request("POST", "/rerank")), 411)
+        self.expect(self.server.post("/rerank", ASK, ["Content-Encoding: gzip"]), 415)
+
+    def test_unknown_path_and_method(self):
+        self.expect(self.server.get("/nope"), 404)
+        answer = self.expect(self.server.get("/rerank"), 405)
+        self.assertEqual(answer.headers["allow"], "POST")
+        self.expect(self.server.post("/health", b"{}"), 405)
+
+    # ---- time ----
+
+    def test_slow_headers_are_closed(self):
+        with self.server.connect() as s:
+            start = time.monotonic()
+            s.sendall(b"POST /rerank HTTP/1.1\r\nHost: a\r\n")
+            self.assertTrue(self.dribble(s, b"x", 0.1))
+            self.assertLess(time.monotonic() - start, 2.5 * SLOW)
+
+    def dribble(self, s, byte, gap):
+        """Sends a byte at a time until the server closes."""
+        s.settimeout(gap)
+        for _ in range(200):
+            try:
+                s.sendall(byte)
+                data = s.recv(4096)
+                if not data:
+                    return True
+            except socket.timeout:
+                continue
+            except OSError:
+                return True
+        return False
+
+    def test_slow_body_is_408(self):
+        with self.server.connect() as s:
+            start = time.monotonic()
+            s.sendall(request("POST", "/rerank", None, ["Content-Length: 1000"]))
+            got = b""
+            s.settimeout(0.1)
+            while time.monotonic() - start < 10:
+                try:
+                    s.sendall(b" ")
+                    piece = s.recv(4096)
+                    if not piece:
+                        break
+                    got += piece
+                except socket.timeout:
+                    continue
+                except OSError:
+                    break
+            self.assertTrue(got.startswith(b"HTTP/1.1 408"), got[:200])
+            self.assertLess(time.monotonic() - start, 4 * SLOW)
+
+    def test_idle_connection_is_closed(self):
+        with self.server.connect() as s:
+            s.sendall(request("GET", "/health"))
+            self.expect(read_answer(s), 200)
+            start = time.monotonic()
+            s.settimeout(10)
+            self.assertEqual(s.recv(100), b"")
+            self.assertGreater(time.monotonic() - start, 1)
+
+    def test_keep_alive_and_pipelining(self):
+        with self.server.connect() as s:
+            body = json.dumps(ASK).encode()
+            s.sendall(request("POST", "/rerank", body) * 3)
+            data = b""
+            while data.count(b"HTTP/1.1 200") < 3 or not data.endswith(b"]"):
+                piece = s.recv(65536)
+                self.assertTrue(piece)
+                data += piece
+
+    # ---- answers ----
+
+    def test_dialects_have_their_shapes(self):
+        docs = {"model": "m", "query": "how do tides work", "documents": ["tides", "bread", "sea"]}
+        s = self.server
+        tei = s.post("/rerank", {**ASK, "return_text": True}).json
+        self.assertEqual(set(tei[0]), {"index", "score", "text"})
+        self.assertEqual([r["score"] for r in tei], sorted((r["score"] for r in tei), reverse=True))
+        v2 = s.post("/v2/rerank", {**docs, "top_n": 2}).json
+        self.assertEqual(len(v2["results"]), 2)
+        self.assertEqual(set(v2["results"][0]), {"index", "relevance_score"})
+        self.assertIn("meta", v2)
+        v1 = s.post("/v1/rerank", {**docs, "return_documents": True}, ["X-Client-Name: cohere-python"]).json
+        self.assertEqual(set(v1["results"][0]), {"index", "relevance_score", "document"})
+        jina = s.post("/v1/rerank", docs).json
+        self.assertEqual(set(jina["results"][0]["document"]), {"text"})
+        self.assertGreater(jina["usage"]["total_tokens"], 0)
+        voyage = s.post("/v1/rerank", {**docs, "top_k": 1}).json
+        self.assertEqual(len(voyage["data"]), 1)
+        vllm = s.post("/rerank", docs).json
+        self.assertEqual(set(vllm), {"id", "model", "usage", "results"})
+        infinity = s.post("/rerank", {**docs, "return_documents": False}).json
+        self.assertEqual(infinity["object"], "rerank")
+        self.assertIsNone(infinity["results"][0]["document"])
+        llama = s.post("/reranking", docs).json
+        self.assertEqual(set(llama), {"model", "object", "usage", "results"})
+        self.assertIsInstance(s.post("/reranking", ASK).json, list)
+        nim = s.post("/v1/ranking", {"model": "m", "query": {"text": "q"}, "passages": [{"text": "a"}]}).json
+        self.assertEqual(set(nim["rankings"][0]), {"index", "logit"})
+        score = s.post("/score", {"text_1": ["a", "b"], "text_2": ["c", "d"]}).json
+        self.assertEqual([d["index"] for d in score["data"]], [0, 1])
+        self.expect(s.post("/score", {"text_1": ["a", "b"], "text_2": ["c"]}), 400)
+
+    def test_scores_are_those_of_crank_rank_bit_for_bit(self):
+        texts = [f"document {i} " + "tides and the moon " * (i % 17) for i in range(100)]
+        answers = {}
+
+        def ask(i):  # many at once, so that batches mix requests
+            part = texts[i * 10:(i + 1) * 10]
+            body = {"query": "how do tides work", "texts": part, "raw_scores": True}
+            for r in self.server.post("/rerank", body).json:
+                answers[i * 10 + r["index"]] = r["score"]
+
+        threads = [threading.Thread(target=ask, args=(i,)) for i in range(10)]
+        for t in threads:
+            t.start()
+        for t in threads:
+            t.join()
+        lines = "\n".join(json.dumps({"text": t}) for t in texts) + "\n"
+        out = subprocess.run([CRANK, "rank", "-m", model(), "-q", "how do tides work", "--json", "--format", "jsonl",
+                              "--device", "cpu", "--activation", "identity"], input=lines.encode(),
+                             capture_output=True, check=True).stdout
+        expected = {r["index"]: r["score"] for r in json.loads(out)["results"]}
+        self.assertEqual(answers, expected)
+
+    def test_request_id_and_server_timing(self):
+        answer = self.server.post("/rerank", ASK, ["X-Request-Id: abc-1"])
+        self.assertEqual(answer.headers["x-request-id"], "abc-1")
+        self.assertRegex(answer.headers["server-timing"], r"tokenize;dur=[\d.]+, queue;dur=[\d.]+, compute;dur=[\d.]+")
+        self.assertNotEqual(self.server.post("/rerank", ASK, ['X-Request-Id: a"b']).headers["x-request-id"], 'a"b')
+        self.assertTrue(wait_until(lambda: any('"abc-1"' in line for line in self.server.lines)))
+        line = next(line for line in self.server.lines if '"abc-1"' in line)
+        self.assertEqual(json.loads(line)["status"], 200)
+
+    def test_pages(self):
+        for path in ["/", "/page.css", "/page.js", "/openapi.json", "/info", "/health", "/health/live",
+                     "/health/ready", "/metrics", "/v1/models"]:
+            self.expect(self.server.get(path), 200)
+        self.assertNotIn("http", self.server.get("/page.css").text)
+        document = self.server.get("/openapi.json").json
+        self.assertLessEqual({"/rerank", "/v1/rerank", "/v2/rerank", "/score", "/v1/ranking"}, set(document["paths"]))
+        self.expect(self.server.raw(request("HEAD", "/health")), 200)
+
+    def test_cache_answers_the_second_time(self):
+        before = self.server.metric("crank_computed_pairs_total")
+        body = {"query": "cached", "texts": ["one", "one two three", "one"]}
+        first = self.server.post("/rerank", body).json
+        middle = self.server.metric("crank_computed_pairs_total")
+        self.assertEqual(middle - before, 2)  # the third equals the first
+        self.assertEqual(self.server.post("/rerank", body).json, first)
+        self.assertEqual(self.server.metric("crank_computed_pairs_total"), middle)
+
+    def test_metrics_have_both_families(self):
+        self.server.post("/rerank", ASK)
+        text = self.server.get("/metrics").text
+        for name in ["crank_request_seconds_bucket", "te_request_count", "te_request_success", "te_request_duration_bucket",
+                     "te_batch_next_size_bucket", "te_batch_next_tokens_bucket", "te_queue_size", "crank_requests_total"]:
+            self.assertIn(name, text)
+
+    def test_zz_descriptors_and_memory_stay(self):
+        pid = self.server.process.pid
+        connection = http.client.HTTPConnection("127.0.0.1", self.server.port, timeout=30)
+
+        def run(n):
+            for i in range(n):
+                connection.request("POST", "/rerank", json.dumps({"query": f"q{i % 50}", "texts": ["a", "b"]}))
+                self.assertEqual(connection.getresponse().read()[:1], b"[")
+
+        run(300)
+        descriptors = len(os.listdir(f"/proc/{pid}/fd"))
+        run(1500)
+        self.assertEqual(len(os.listdir(f"/proc/{pid}/fd")), descriptors)
+        connection.close()
+
+
+class Keys(unittest.TestCase):
+    def test_keys(self):
+        path = os.path.join(FOLDER, "keys")
+        with open(path, "w") as f:
+            f.write("# comment\nfirst-key\nsecond-key\n")
+        with Server("--api-keys", path) as s:
+            self.assertEqual(s.post("/rerank", ASK).status, 401)
+            self.assertEqual(s.post("/rerank", ASK, ["Authorization: Bearer first-ke"]).status, 401)
+            self.assertEqual(s.post("/rerank", ASK, ["Authorization: Bearer # comment"]).status, 401)
+            self.assertEqual(s.post("/rerank", ASK, ["Authorization: Bearer second-key"]).status, 200)
+            self.assertEqual(s.post("/rerank", ASK, ["X-API-Key: first-key"]).status, 200)
+            self.assertEqual(s.get("/health").status, 200)
+            self.assertEqual(s.get("/metrics").status, 401)
+            # Before the body is read: the body never comes.
+            answer = s.raw(request("POST", "/rerank", None, ["Content-Length: 1000"]))
+            self.assertEqual(answer.status, 401)
+
+
+class Settings(unittest.TestCase):
+    def test_file_environment_and_line(self):
+        path = os.path.join(FOLDER, "config.json")
+        with open(path, "w") as f:
+            json.dump({"max_documents": 3, "model": ["a=" + model(), "b=" + model()], "dialect": "cohere-v2"}, f)
+        with Server("--config", path, "--max-documents", "5", model_options=[], env={"CRANK_MAX_DOCUMENTS": "4"}) as s:
+            docs = {"query": "q", "documents": ["d"] * 5, "model": "b"}
+            answer = s.post("/rerank", docs)
+            self.assertEqual(answer.status, 200)
+            self.assertIn("meta", answer.json)  # the fixed dialect
+            self.assertEqual(s.post("/rerank", {**docs, "documents": ["d"] * 6}).status, 400)
+            self.assertEqual(s.post("/rerank", {**docs, "model": "c"}).status, 404)
+            self.assertEqual([m["id"] for m in s.get("/v1/models").json["data"]], ["a", "b"])
+
+    def test_misuse(self):
+        for arguments in [[], ["-m", model(), "--max-documents", "x"], ["-m", model(), "--dialect", "nope"],
+                          ["-m", model(), "--config", "/nonexistent"], ["-m", model(), "--api-keys", "/nonexistent"]]:
+            done = subprocess.run([CRANK, "serve", *arguments], capture_output=True, timeout=60)
+            self.assertEqual(done.returncode, 2, arguments)
+            self.assertEqual(len(done.stderr.decode().strip().splitlines()), 1)
+        done = subprocess.run([CRANK, "serve", "-m", "/nonexistent"], capture_output=True, timeout=60)
+        self.assertEqual(done.returncode, 3)
+
+
+class Windows(unittest.TestCase):
+    def test_the_winning_span_is_returned(self):
+        with Server("--long", "window") as s:
+            text = "sea " * 700 + "how do tides work " + "bread " * 700
+            body = {"query": "how do tides work", "texts": [text, "short"], "return_window": True}
+            results = {r["index"]: r for r in s.post("/rerank", body).json}
+            self.assertLess(results[0]["window"]["bytes"], len(text))
+            self.assertEqual(results[1]["window"], {"start": 0, "bytes": 5})
+            self.assertEqual({r["index"]: r for r in s.post("/rerank", body).json}, results)  # from the cache
+
+
+class Load(unittest.TestCase):
+    def test_full_queue_is_429_at_once_and_deadlines_are_504(self):
+        with Server("--queue-pairs", "300", "--cache-mb", "0", "--batch-ms", "20") as s:
+            done, stop = [], threading.Event()
+
+            def load(i):
+                n = 0
+                while not stop.is_set():
+                    done.append(s.post("/rerank", long_ask(140, 120, f"{i} {n}")))
+                    n += 1
+
+            threads = [threading.Thread(target=load, args=(i,)) for i in range(3)]
+            for t in threads:
+                t.start()
+            rejected = late = None
+            end = time.monotonic() + 30
+            while time.monotonic() < end and not (rejected and late):
+                start = time.monotonic()
+                answer = s.post("/rerank", long_ask(300, 1, "x"))
+                if answer.status == 429:
+                    rejected = rejected or (answer, time.monotonic() - start)
+                answer = s.post("/rerank", {"query": "q", "texts": ["a"]}, ["x-request-timeout-ms: 1"])
+                if answer.status == 504:
+                    late = late or answer
+            stop.set()
+            for t in threads:
+                t.join()
+            self.assertIsNotNone(rejected)
+            self.assertEqual(rejected[0].headers["retry-after"], "1")
+            self.assertIn("retry-after-ms", rejected[0].headers)
+            self.assertLess(rejected[1], 0.25 * SLOW)
+            self.assertEqual(rejected[0].json["error_type"], "Overloaded")
+            self.assertIsNotNone(late)
+            self.assertTrue(all(a.status in (200, 429) for a in done))
+            self.assertEqual(s.metric("crank_queue_pairs"), 0)
+
+    def test_health_answers_while_saturated(self):
+        with Server("--cache-mb", "0") as s:
+            stop = threading.Event()
+
+            def load(i):
+                n = 0
+                while not stop.is_set():
+                    s.post("/rerank", long_ask(50, 60, f"{i} {n}"))
+                    n += 1
+
+            threads = [threading.Thread(target=load, args=(i,)) for i in range(4)]
+            for t in threads:
+                t.start()
+            times = []
+            for _ in range(40):
+                start = time.monotonic()
+                self.assertEqual(s.get("/health").status, 200)
+                times.append(time.monotonic() - start)
+                time.sleep(0.01)
+            stop.set()
+            for t in threads:
+                t.join()
+            times.sort()
+            self.assertLess(times[len(times) // 2], 0.05 * SLOW)
+
+    def test_client_that_leaves_frees_its_place(self):
+        with Server("--cache-mb", "0", "--batch-ms", "10") as s:
+            with s.connect() as a, s.connect() as b:
+                for i, c in enumerate((a, b)):
+                    c.sendall(request("POST", "/rerank", json.dumps(long_ask(300, 120, str(i))).encode()))
+                self.assertTrue(wait_until(lambda: s.metric("crank_queue_pairs") > 100))
+            start = time.monotonic()
+            self.assertTrue(wait_until(lambda: s.metric("crank_queue_pairs") == 0, 5))
+            self.assertLess(time.monotonic() - start, 0.5 * SLOW)
+            self.assertLess(s.metric("crank_computed_pairs_total"), 600)
+            self.assertGreaterEqual(s.metric("crank_clients_gone_total"), 1)
+            self.assertEqual(s.post("/rerank", ASK).status, 200)
+
+    def test_slow_connections_do_not_hold_others(self):
+        with Server() as s:
+            slow = [s.connect() for _ in range(200)]
+            for c in slow:
+                c.sendall(b"POST /rerank HTTP/1.1\r\nHost: a\r\n")
+            start = time.monotonic()
+            for _ in range(20):
+                self.assertEqual(s.post("/rerank", ASK).status, 200)
+            self.assertLess(time.monotonic() - start, 3 * SLOW)
+            for c in slow:
+                c.close()
+
+
+class Stopping(unittest.TestCase):
+    def test_term_under_load_loses_nothing(self):
+        for round_ in range(3):
+            s = Server("--drain-ms", "100")
+            lost, answered = [], []
+            stop = threading.Event()
+
+            def load(i):
+                n = 0
+                while not stop.is_set():
+                    try:
+                        c = s.connect()
+                    except OSError:
+                        return  # refused: the listener is closed
+                    with c:
+                        c.sendall(request("POST", "/rerank", json.dumps(long_ask(20, 20, f"{i} {n} {round_}")).encode()))
+                        answer = read_answer(c)
+                        (lost if answer is None or answer.status != 200 else answered).append(answer)
+                    n += 1
+
+            threads = [threading.Thread(target=load, args=(i,)) for i in range(4)]
+            for t in threads:
+                t.start()
+            time.sleep(0.3)
+            s.term()
+            time.sleep(0.03)
+            self.assertEqual(s.get("/health").status, 503)
+            self.assertEqual(s.stop(term=False), 0)
+            stop.set()
+            for t in threads:
+                t.join()
+            self.assertEqual([a and a.status for a in lost], [])
+            self.assertGreater(len(answered), 0)
+
+    def test_second_term_ends_at_once(self):
+        s = Server("--drain-ms", "20000")
+        s.term()
+        time.sleep(0.2)
+        start = time.monotonic()
+        self.assertEqual(s.stop(), 1)
+        self.assertLess(time.monotonic() - start, 5)
+
+
+class Redis(unittest.TestCase):
+    def test_shared_tier_may_vanish(self):
+        path = os.path.join(FOLDER, "redis.sock")
+        try:
+            redis = subprocess.Popen(["redis-server", "--port", "0", "--unixsocket", path, "--save", "", "--appendonly", "no"],
+                                     stdout=subprocess.DEVNULL)
+        except FileNotFoundError:
+            print("SKIPPED: redis-server is not installed", flush=True)
+            self.skipTest("no redis-server")
+        try:
+            self.assertTrue(wait_until(lambda: os.path.exists(path)))
+            with Server("--redis", path) as a, Server("--redis", path) as b:
+                first = a.post("/rerank", ASK).json
+                time.sleep(0.3)
+                self.assertEqual(b.post("/rerank", ASK).json, first)
+                self.assertEqual(b.metric("crank_computed_pairs_total"), 0)
+                redis.kill()
+                redis.wait()
+                for i in range(20):
+                    self.assertEqual(b.post("/rerank", {"query": f"gone {i}", "texts": ["x", "y"]}).status, 200)
+                self.assertGreater(b.metric("crank_redis_errors_total"), 0)
+        finally:
+            redis.kill()
+            redis.wait()
+
+
+if __name__ == "__main__":
+    program = unittest.main(exit=False, verbosity=1)
+    result = program.result
+    bad = len(result.failures) + len(result.errors)
+    print(f"{result.testsRun - bad - len(result.skipped)} passed, {bad} failed, {len(result.skipped)} skipped", flush=True)
+    sys.exit(1 if bad else 0)

@@ -1,0 +1,156 @@
+"""What the black-box tests of `crank serve` share: a model, a server, raw requests."""
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import tempfile
+import threading
+import time
+
+CRANK = os.environ.get("CRANK", os.path.join(os.path.dirname(__file__), "../../build/release/crank"))
+_folder = tempfile.TemporaryDirectory(prefix="crank-server-")
+FOLDER = _folder.name
+SLOW = 4 if os.environ.get("CRANK_SLOW") else 1  # sanitizers
+
+
+def model():
+    path = os.path.join(FOLDER, "tiny")
+    if not os.path.isdir(path):
+        subprocess.run([CRANK, "synth", "tinybert-l2", "-o", path], check=True, capture_output=True)
+    return path
+
+
+class Server:
+    """A running server; `with Server("--option", "value") as s`."""
+
+    def __init__(self, *options, env=None, model_options=None):
+        self.lines = []
+        arguments = [CRANK, "serve", *(model_options if model_options is not None else ["-m", model()]),
+                     "--port", "0", "--threads", "2", "--device", "cpu", *options]
+        self.process = subprocess.Popen(arguments, stderr=subprocess.PIPE, env={**os.environ, **(env or {})})
+        started = threading.Event()
+
+        def read():
+            for line in self.process.stderr:
+                self.lines.append(line.decode("utf-8", "replace"))
+                if "listening" in self.lines[-1]:
+                    started.set()
+            started.set()
+
+        self.thread = threading.Thread(target=read, daemon=True)
+        self.thread.start()
+        started.wait(60)
+        found = [re.search(r"(https?)://(127\.0\.0\.1):(\d+)", line) for line in self.lines]
+        found = [m for m in found if m]
+        if not found:
+            self.process.kill()
+            raise RuntimeError("the server did not start: " + "".join(self.lines))
+        self.port = int(found[0].group(3))
+        self.url = found[0].group(0)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.stop()
+
+    def term(self):
+        self.process.send_signal(signal.SIGTERM)
+
+    def stop(self, seconds=60, term=True):
+        if term and self.process.poll() is None:
+            self.term()
+        try:
+            code = self.process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            raise
+        self.thread.join(10)
+        self.process.stderr.close()
+        return code
+
+    def connect(self, timeout=20):
+        s = socket.create_connection(("127.0.0.1", self.port), timeout)
+        s.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return s
+
+    def raw(self, data, timeout=20):
+        """Sends bytes, returns the Answer; None when the server closed without one."""
+        with self.connect(timeout) as s:
+            try:
+                s.sendall(data)
+            except (BrokenPipeError, ConnectionResetError):
+                pass
+            return read_answer(s)
+
+    def post(self, path, body, headers=(), timeout=30):
+        if not isinstance(body, bytes):
+            body = json.dumps(body).encode()
+        return self.raw(request("POST", path, body, headers), timeout)
+
+    def get(self, path, headers=(), timeout=20):
+        return self.raw(request("GET", path, None, headers), timeout)
+
+    def metric(self, name):
+        for line in self.get("/metrics").text.splitlines():
+            if line.startswith(name + " "):
+                return float(line.rsplit(" ", 1)[1])
+        raise KeyError(name)
+
+
+def request(method, path, body=None, headers=(), close=False):
+    lines = [f"{method} {path} HTTP/1.1", "Host: test", *headers]
+    if body is not None:
+        lines.append(f"Content-Length: {len(body)}")
+    if close:
+        lines.append("Connection: close")
+    return "\r\n".join(lines).encode() + b"\r\n\r\n" + (body or b"")
+
+
+class Answer:
+    def __init__(self, status, headers, body, closed):
+        self.status, self.headers, self.body, self.closed = status, headers, body, closed
+
+    @property
+    def text(self):
+        return self.body.decode()
+
+    @property
+    def json(self):
+        return json.loads(self.body)
+
+
+def read_answer(s):
+    """One answer from a socket, framed by Content-Length. closed: the server said it closes."""
+    data = b""
+    try:
+        while b"\r\n\r\n" not in data:
+            piece = s.recv(65536)
+            if not piece:
+                return None
+            data += piece
+            if data.startswith(b"HTTP/1.1 100") and b"\r\n\r\n" in data:
+                data = data.split(b"\r\n\r\n", 1)[1]
+        head, body = data.split(b"\r\n\r\n", 1)
+        lines = head.decode("latin-1").split("\r\n")
+        headers = {k.strip().lower(): v.strip() for k, v in (line.split(":", 1) for line in lines[1:])}
+        length = int(headers.get("content-length", 0))
+        while len(body) < length:
+            piece = s.recv(65536)
+            if not piece:
+                break
+            body += piece
+        return Answer(int(lines[0].split()[1]), headers, body[:length], headers.get("connection") == "close")
+    except (ConnectionResetError, socket.timeout):
+        return None
+
+
+def wait_until(check, seconds=10):
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if check():
+            return True
+        time.sleep(0.005)
+    return False
