@@ -1,8 +1,8 @@
 /* Keys are sorted, so that the keys below a state are a range of them; states wait on a stack with
- * their range and depth. To place a state's children, a base is looked for in the few newest blocks
- * of 256 units that still have room: a block's free units are a bit set, and base ^ label never
- * leaves the block, so a candidate is tried with a handful of bit tests. Blocks that keep failing
- * are closed, which bounds the search. Source: Aoe 1989; the blocks as in s-yata/darts-clone. */
+ * their range and depth. To place a state's children, a base is looked for in the newest
+ * OPEN_BLOCKS blocks of 256 units; older ones stay as they are, which bounds the search. A block's
+ * free units are a bit set, and base ^ label never leaves the block, so a candidate is tried with a
+ * handful of bit tests. Source: Aoe 1989; the blocks as in s-yata/darts-clone. */
 #include "tokenizer/unigram_trie.h"
 
 #include <string.h>
