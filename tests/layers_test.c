@@ -21,9 +21,9 @@ static const layer layers[] = {
     {"weights", {"weights/", NULL}, 1},
     {"kernels", {"kernels/", "weights/", NULL}, 1},
     {"runtime", {"runtime/", "kernels/", "weights/", "tokenizer/", "crank.h", NULL}, 1},
-    {"cli", {"cli/", "crank.h", NULL}, 0},
-    {"server", {"server/", "cli/", "crank.h", NULL}, 0},
-    {"examples", {"crank.h", NULL}, 0},
+    {"cli", {"cli/", "crank.h", "crank_status.h", NULL}, 0},
+    {"server", {"server/", "cli/", "crank.h", "crank_status.h", NULL}, 0},
+    {"examples", {"crank.h", "crank_status.h", NULL}, 0},
 };
 
 static int n_files;
