@@ -14,7 +14,7 @@
 #define SKIP_WITHOUT_BERT()                                                                        \
     do {                                                                                           \
         if (test_bert_folder() == NULL) {                                                          \
-            fprintf(stderr, "SKIPPED: no BERT vocabulary (./run setup brings it)\n");               \
+            fprintf(stderr, "SKIPPED: no BERT vocabulary (./run setup brings it)\n");              \
             cr_skip("no BERT vocabulary");                                                         \
         }                                                                                          \
     } while (0)
