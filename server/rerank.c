@@ -46,16 +46,18 @@ served_model *rerank_find_model(server *s, const char *name, size_t bytes)
     return s->n_models == 1 || name == NULL ? &s->models[0] : NULL;
 }
 
-static int64_t deadline_of(const request *r)
+/* 0: the header is there, but no whole number of 1 to MAX_TIMEOUT_MS. */
+static int read_deadline(request *r)
 {
     uint64_t ms = r->s->settings.deadline_ms;
     const char *asked = server_header(r, "x-request-timeout-ms");
-    if (asked != NULL && *asked >= '0' && *asked <= '9') {
-        ms = strtoull(asked, NULL, 10);
-        if (ms > MAX_TIMEOUT_MS) ms = MAX_TIMEOUT_MS;
-        return r->body_us + (int64_t)ms * 1000;
+    if (asked != NULL) {
+        char *end;
+        ms = strtoull(asked, &end, 10);
+        if (*asked < '0' || *asked > '9' || *end || ms < 1 || ms > MAX_TIMEOUT_MS) return 0;
     }
-    return ms > 0 ? r->body_us + (int64_t)ms * 1000 : 0;
+    r->deadline_us = ms > 0 ? r->body_us + (int64_t)ms * 1000 : 0;
+    return 1;
 }
 
 static float score_of(const request *r, float logit)
@@ -210,7 +212,7 @@ static int submit(request *r)
     r->work = (job){.pairs = r->pairs,
                     .n = n,
                     .max_length = r->ask.max_length,
-                    .deadline_us = deadline_of(r),
+                    .deadline_us = r->deadline_us,
                     .values = r->values,
                     .done = server_job_done,
                     .user = r};
@@ -281,6 +283,8 @@ int rerank_begin(request *r)
         if (problem.fault == FAULT_SYNTAX) return refuse_at(r, problem.message);
         return server_refuse(r, problem.fault, problem.message, 0);
     }
+    if (!read_deadline(r))
+        return server_refuse(r, FAULT_SHAPE, "x-request-timeout-ms must be 1 to 3600000", 0);
     if (!look_up(r) || !ask_redis(r)) return server_refuse(r, FAULT_MEMORY, "out of memory", 0);
     return r->n_missing == 0 ? answer(r) : submit(r);
 }

@@ -158,6 +158,12 @@ static int tokenize_body(request *r, body_value root, text *out, dialect_problem
     snprintf(problem->message, sizeof problem->message,
              "inputs must be a string or a list of them");
     if (!(fields.present & HAS(INPUTS))) return 0;
+    if ((fields.present & HAS(ADD_SPECIAL_TOKENS)) &&
+        body_kind_of(fields.value[KEY_ADD_SPECIAL_TOKENS]) != BODY_BOOL) {
+        snprintf(problem->message, sizeof problem->message,
+                 "add_special_tokens must be true or false");
+        return 0;
+    }
     body_value inputs = fields.value[KEY_INPUTS];
     text_puts(out, "[");
     if (body_kind_of(inputs) == BODY_ARRAY) {

@@ -105,6 +105,7 @@ struct request {
     crank_pair *pairs;       /* [n_missing] */
     score_value *values;     /* [n_missing] */
     size_t n_missing, tokens;
+    int64_t deadline_us; /* 0: none */
     job work;
     int waited;
 };

@@ -410,7 +410,7 @@ class Load(unittest.TestCase):
             self.assertLess(rejected[1], 0.25 * SLOW)
             self.assertEqual(rejected[0].json["error_type"], "Overloaded")
             self.assertIsNotNone(late)
-            self.assertTrue(all(a.status in (200, 429) for a in done))
+            self.assertLessEqual({a.status for a in done}, {200, 429, 504})
             self.assertEqual(s.metric("crank_queue_pairs"), 0)
 
     def test_health_answers_while_saturated(self):
@@ -481,7 +481,7 @@ class Stopping(unittest.TestCase):
                     with c:
                         c.sendall(request("POST", "/rerank", json.dumps(long_ask(20, 20, f"{i} {n} {round_}")).encode()))
                         answer = read_answer(c)
-                        (lost if answer is None or answer.status != 200 else answered).append(answer)
+                        (lost if answer is None or answer.status not in (200, 429) else answered).append(answer)
                     n += 1
 
             threads = [threading.Thread(target=load, args=(i,)) for i in range(4)]
