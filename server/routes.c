@@ -172,6 +172,11 @@ static int tokenize_body(request *r, body_value root, text *out, dialect_problem
             snprintf(problem->message, sizeof problem->message, "too many inputs");
             return 0;
         }
+        if (body_array_size(inputs) == 0) {
+            problem->fault = FAULT_EMPTY;
+            snprintf(problem->message, sizeof problem->message, "inputs must not be empty");
+            return 0;
+        }
         body_array_each(inputs, tokenize_one, &t);
     } else {
         tokenize_one(&t, 0, inputs);

@@ -379,7 +379,7 @@ class Windows(unittest.TestCase):
 
 class Load(unittest.TestCase):
     def test_full_queue_is_429_at_once_and_deadlines_are_504(self):
-        with Server("--queue-pairs", "300", "--cache-mb", "0", "--batch-ms", "20") as s:
+        with Server("--queue-pairs", "300", "--queue-ms", "600000", "--cache-mb", "0", "--batch-ms", "20") as s:
             done, stop = [], threading.Event()
 
             def load(i):
