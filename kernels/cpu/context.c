@@ -17,7 +17,7 @@ cpu_context cpu_context_open(ops_context *ctx, ops_tensor *out)
         c.half_ld = cpu_stride(out->cols, sizeof(uint16_t)) / sizeof(uint16_t);
     }
     if (ctx->dtype == OPS_INT8 && operand) {
-        size_t row_bytes = cpu_stride(out->cols, sizeof(float));
+        size_t row_bytes = CPU_FINISH_ROWS * cpu_stride(out->cols, sizeof(float));
         c.row = ops_take(ctx, (size_t)team_size(ctx->team) * row_bytes);
     }
     return c;
@@ -43,7 +43,7 @@ static void quantise_work(void *context, int worker, int n_workers)
 {
     const quantise_job *job = context;
     cpu_finish f = job->finish;
-    f.row = job->row + (size_t)worker * cpu_stride_floats(f.cols);
+    f.row = job->row + (size_t)worker * CPU_FINISH_ROWS * cpu_stride_floats(f.cols);
     job->kernels->finish(&f, cpu_share(job->rows, worker, n_workers),
                          cpu_share(job->rows, worker + 1, n_workers));
 }

@@ -119,6 +119,9 @@ typedef struct cpu_activate {
     bool coarse; /* the result is rounded to bf16 or int8: GELU within 3e-5 max(1, |x|) will do */
 } cpu_activate;
 
+/* Rows that finish keeps in flight. */
+#define CPU_FINISH_ROWS 4
+
 /* s = src + residual; sum = s; z = norm(s); value = z, operand = z in bf16 or int8 with scale.
  * Everything but src may be NULL. Pointers are those of row 0. */
 typedef struct cpu_finish {
@@ -138,7 +141,7 @@ typedef struct cpu_finish {
     cpu_int8_form int8_form;
     float *scale;
     int32_t *zero;
-    float *row; /* scratch of cpu_stride(cols, 4) bytes, each worker's own */
+    float *row; /* scratch of CPU_FINISH_ROWS * cpu_stride(cols, 4) bytes, each worker's own */
     int32_t cols;
 } cpu_finish;
 
@@ -150,7 +153,7 @@ typedef struct cpu_softmax {
     size_t ld;
     uint16_t *half; /* [rows, half_ld] bf16 probabilities, NULL: f32 in place */
     size_t half_ld;
-    float *inverse; /* [rows] 1 / sum */
+    float *inverse; /* [rows] 1 / sum (0 where no key counts) */
     int32_t rows, first_query;
     int32_t first_key, end_key; /* columns, whole vectors */
     int32_t n_keys, window;

@@ -104,7 +104,7 @@ static void finish_rows(const linear_job *job, int worker, int32_t row, int32_t 
     finish.src = wide;
     finish.src_row0 = row;
     finish.src_ld = job->wide_ld;
-    finish.row = job->row + (size_t)worker * cpu_stride_floats(job->cols);
+    finish.row = job->row + (size_t)worker * CPU_FINISH_ROWS * cpu_stride_floats(job->cols);
     job->level->rows->finish(&finish, row, row + n);
 }
 
@@ -169,7 +169,8 @@ static void run_linear(ops_context *ctx, linear_job *job, bool has_value, float 
         job->stripe_ld = cpu_stride_floats(CPU_STRIPE_PANELS * CPU_PANEL);
         job->stripe = ops_take(ctx, (size_t)n_workers * BLOCK_ROWS * job->stripe_ld * 4);
     }
-    job->row = ops_take(ctx, (size_t)n_workers * cpu_stride(job->cols, sizeof(float)));
+    job->row =
+        ops_take(ctx, (size_t)n_workers * CPU_FINISH_ROWS * cpu_stride(job->cols, sizeof(float)));
     if (!ctx->dry && ctx->failure == CRANK_OK && job->rows > 0) {
         job->w = cpu_weight_open(job->linear);
         if (job->by_stripes) {

@@ -63,6 +63,8 @@ void cpu_read_f32(ops_context *ctx, float *rows, const ops_tensor *x)
 /* ---- rows through finish ----------------------------------------------------------------------
  */
 
+#define SCRATCH_ROWS (1 + CPU_FINISH_ROWS) /* a row being made, and those of finish */
+
 typedef struct rows_job {
     const ops_context *ctx;
     const cpu_rows *kernels;
@@ -72,7 +74,7 @@ typedef struct rows_job {
     const ops_tensor *x;
     const float *constant;
     ops_pool_kind pool;
-    float *scratch; /* two padded rows a worker */
+    float *scratch; /* SCRATCH_ROWS padded rows a worker */
 } rows_job;
 
 typedef void (*rows_work)(const rows_job *job, const cpu_finish *finish, float *row, int32_t r);
@@ -90,7 +92,7 @@ static void finish_row_from(const rows_job *job, const cpu_finish *finish, const
 static void split_rows(const rows_job *job, rows_work work, int worker, int n_workers)
 {
     size_t ld = cpu_stride_floats(job->finish.cols);
-    float *row = job->scratch + (size_t)worker * 2 * ld;
+    float *row = job->scratch + (size_t)worker * SCRATCH_ROWS * ld;
     cpu_finish finish = job->finish;
     finish.row = row + ld;
     int32_t end = cpu_share(job->rows, worker + 1, n_workers);
@@ -107,8 +109,8 @@ static rows_job rows_job_of(ops_context *ctx, const ops_tensor *out)
         .finish = cpu_finish_into(ctx, out),
         .rows = out->rows,
     };
-    job.scratch =
-        ops_take(ctx, (size_t)team_size(ctx->team) * 2 * cpu_stride(out->cols, sizeof(float)));
+    job.scratch = ops_take(ctx, (size_t)team_size(ctx->team) * SCRATCH_ROWS *
+                                    cpu_stride(out->cols, sizeof(float)));
     return job;
 }
 
@@ -149,15 +151,16 @@ static const float *value_row(const ops_tensor *x, int32_t row)
     return (const float *)x->value + (size_t)row * cpu_stride_floats(x->cols);
 }
 
-static void copy_row(const rows_job *job, const cpu_finish *finish, float *row, int32_t r)
+static void norm_work(void *context, int worker, int n_workers)
 {
-    (void)row;
-    finish_row_from(job, finish, value_row(job->x, r), r);
-}
-
-static void norm_work(void *job, int worker, int n_workers)
-{
-    split_rows(job, copy_row, worker, n_workers);
+    const rows_job *job = context;
+    size_t ld = cpu_stride_floats(job->finish.cols);
+    cpu_finish f = job->finish;
+    f.src = job->x->value;
+    f.src_ld = ld;
+    f.row = job->scratch + (size_t)worker * SCRATCH_ROWS * ld;
+    job->kernels->finish(&f, cpu_share(job->rows, worker, n_workers),
+                         cpu_share(job->rows, worker + 1, n_workers));
 }
 
 void cpu_norm(ops_context *ctx, ops_tensor *out, const ops_tensor *x, const ops_norm *norm)
@@ -302,7 +305,7 @@ void cpu_head(ops_context *ctx, float *logits, const ops_tensor *x, const ops_he
     };
     job.hidden_ld = cpu_stride_floats(job.inner);
     job.hidden = ops_take(ctx, (size_t)job.rows * job.hidden_ld * sizeof(float));
-    job.row = ops_take(ctx, job.hidden_ld * sizeof(float));
+    job.row = ops_take(ctx, CPU_FINISH_ROWS * job.hidden_ld * sizeof(float));
     if (!ctx->dry && ctx->failure == CRANK_OK && job.rows > 0) {
         if (head->dense != NULL) {
             /* the last vector's lanes past `inner` are read by the activation and the norm */

@@ -163,14 +163,85 @@ static inline v16 load_padded(const float *p, int32_t at, int32_t n)
     return n - at >= 16 ? v_load(p + at) : v_load_n(p + at, n - at);
 }
 
-/* z -> operand in int8: the range [low, high], which includes 0, on 256 codes. */
-static void quantise(const cpu_finish *job, int32_t r, const float *z, v16 least, v16 most)
+/* A row on its way through finish. */
+typedef struct row_state {
+    float *s; /* where the row waits: scratch, since `value` may be the residual */
+    float mean, factor;
+    float low, high; /* int8: the range of z, which includes 0 */
+} row_state;
+
+static void begin_row(const cpu_finish *job, int32_t r, row_state *row, ops_norm_kind kind)
 {
-    float low = -v_largest(v_sub(v_zero(), least)), high = v_largest(most);
-    float range = high - low, inverse = range > 0.0f ? 255.0f / range : 0.0f;
+    const float *src = job->src + (size_t)(r - job->src_row0) * job->src_ld;
+    const float *residual =
+        job->residual != NULL ? job->residual + (size_t)r * job->residual_ld : NULL;
+    float *sum = job->sum != NULL ? job->sum + (size_t)r * job->sum_ld : NULL;
+    v16 total = v_zero();
+    for (int32_t c = 0; c < job->cols; c += 16) {
+        v16 x = v_load(src + c);
+        if (residual != NULL) x = v_add(x, v_load(residual + c));
+        if (sum != NULL) v_store(sum + c, x);
+        v_store(row->s + c, x);
+        total = v_add(total, x);
+    }
+    row->mean = kind == OPS_NORM_LAYER ? v_sum(total) / (float)job->cols : 0.0f;
+}
+
+static void measure_row(const cpu_finish *job, row_state *row)
+{
+    int32_t cols = job->cols, last = (cols - 1) / 16 * 16;
+    v16 centre = v_set(row->mean), squares = v_zero();
+    for (int32_t c = 0; c < last; c += 16) {
+        v16 d = v_sub(v_load(row->s + c), centre);
+        squares = v_fma(d, d, squares);
+    }
+    v16 d = v_keep(v_sub(v_load(row->s + last), centre), 0, cols - last, v_zero());
+    squares = v_fma(d, d, squares);
+    row->factor = 1.0f / sqrtf(v_sum(squares) / (float)cols + job->norm->epsilon);
+}
+
+static inline void keep_range(row_state *row, v16 least, v16 most)
+{
+    row->low = -v_largest(v_sub(v_zero(), least));
+    row->high = v_largest(most);
+}
+
+static void write_row(const cpu_finish *job, int32_t r, row_state *row, ops_norm_kind kind,
+                      bool quantised)
+{
+    int32_t cols = job->cols;
+    float *s = row->s, *value = job->value != NULL ? job->value + (size_t)r * job->value_ld : NULL;
+    uint16_t *half = NULL;
+    if (job->operand != NULL && job->operand_dtype == OPS_BF16) {
+        half = (uint16_t *)((uint8_t *)job->operand + (size_t)r * job->operand_stride);
+    }
+    v16 centre = v_set(row->mean), by = v_set(row->factor), least = v_zero(), most = v_zero();
+    for (int32_t c = 0; c < cols; c += 16) {
+        v16 z = v_load(s + c);
+        if (kind != OPS_NORM_NONE) {
+            v16 gamma = load_padded(job->norm->gamma, c, cols);
+            v16 beta = v_zero();
+            if (job->norm->beta != NULL) beta = load_padded(job->norm->beta, c, cols);
+            z = v_fma(v_mul(v_sub(z, centre), by), gamma, beta);
+        }
+        if (value != NULL) v_store(value + c, z);
+        if (half != NULL) v_store_bf16(half + c, z);
+        if (quantised) {
+            v_store(s + c, z);
+            least = v_min(least, z);
+            most = v_max(most, z);
+        }
+    }
+    if (quantised) keep_range(row, least, most);
+}
+
+/* z -> operand in int8: [low, high] on 256 codes. */
+static void quantise_row(const cpu_finish *job, int32_t r, const row_state *row, const float *z)
+{
+    float range = row->high - row->low, inverse = range > 0.0f ? 255.0f / range : 0.0f;
     if (!(inverse <= 0x1p127f)) inverse = 0.0f; /* a row of 1e-37: as good as zeros */
     /* -low * inverse is in 0..255: adding 1.5 * 2^23 rounds it to nearest even */
-    float zero = (-low * inverse + 0x1.8p23f) - 0x1.8p23f;
+    float zero = (-row->low * inverse + 0x1.8p23f) - 0x1.8p23f;
     job->scale[r] = inverse > 0.0f ? range / 255.0f : 0.0f;
     int32_t point = zero == zero ? (int32_t)zero : 0;
     uint8_t *out = (uint8_t *)job->operand + (size_t)r * job->operand_stride;
@@ -194,74 +265,55 @@ static void quantise(const cpu_finish *job, int32_t r, const float *z, v16 least
 #undef CODES
 }
 
-static void finish_row(const cpu_finish *job, int32_t r)
+/* Rows go through each step in fours: a step ends in a sum, a root or a quotient that the next one
+ * waits for, and the other rows' work fills the wait. */
+static void finish_rows(const cpu_finish *job, int32_t r, int n)
 {
-    int32_t cols = job->cols, last = (cols - 1) / 16 * 16;
-    const float *src = job->src + (size_t)(r - job->src_row0) * job->src_ld;
-    const float *residual =
-        job->residual != NULL ? job->residual + (size_t)r * job->residual_ld : NULL;
-    float *sum = job->sum != NULL ? job->sum + (size_t)r * job->sum_ld : NULL;
-    float *value = job->value != NULL ? job->value + (size_t)r * job->value_ld : NULL;
-    uint16_t *half = NULL;
-    if (job->operand != NULL && job->operand_dtype == OPS_BF16) {
-        half = (uint16_t *)((uint8_t *)job->operand + (size_t)r * job->operand_stride);
-    }
-    bool quantised = job->operand != NULL && job->operand_dtype == OPS_INT8;
+    row_state rows[CPU_FINISH_ROWS];
+    size_t ld = cpu_stride_floats(job->cols);
     ops_norm_kind kind = job->norm != NULL ? job->norm->kind : OPS_NORM_NONE;
-    if (kind == OPS_NORM_NONE && residual == NULL && sum == NULL && value == NULL && quantised) {
+    bool quantised = job->operand != NULL && job->operand_dtype == OPS_INT8;
+    for (int i = 0; i < n; i++) {
+        rows[i] = (row_state){.s = job->row + (size_t)i * ld, .factor = 1.0f};
+        begin_row(job, r + i, &rows[i], kind);
+    }
+    for (int i = 0; i < n && kind != OPS_NORM_NONE; i++) measure_row(job, &rows[i]);
+    for (int i = 0; i < n; i++) write_row(job, r + i, &rows[i], kind, quantised);
+    for (int i = 0; i < n && quantised; i++) quantise_row(job, r + i, &rows[i], rows[i].s);
+}
+
+/* The same where src itself is quantised and nothing else is asked for. */
+static void quantise_rows(const cpu_finish *job, int32_t r, int n)
+{
+    row_state rows[CPU_FINISH_ROWS];
+    const float *src = job->src + (size_t)(r - job->src_row0) * job->src_ld;
+    for (int i = 0; i < n; i++) {
+        const float *z = src + (size_t)i * job->src_ld;
         v16 least = v_zero(), most = v_zero();
-        for (int32_t c = 0; c < cols; c += 16) {
-            least = v_min(least, v_load(src + c));
-            most = v_max(most, v_load(src + c));
+        for (int32_t c = 0; c < job->cols; c += 16) {
+            least = v_min(least, v_load(z + c));
+            most = v_max(most, v_load(z + c));
         }
-        quantise(job, r, src, least, most);
-        return;
+        keep_range(&rows[i], least, most);
     }
-    /* `value` may be the residual, so s waits in the scratch row until the norm is known. */
-    float *s = job->row;
-    v16 total = v_zero();
-    for (int32_t c = 0; c < cols; c += 16) {
-        v16 x = v_load(src + c);
-        if (residual != NULL) x = v_add(x, v_load(residual + c));
-        if (sum != NULL) v_store(sum + c, x);
-        v_store(s + c, x);
-        total = v_add(total, x);
+    for (int i = 0; i < n; i++) {
+        quantise_row(job, r + i, &rows[i], src + (size_t)i * job->src_ld);
     }
-    float mean = 0.0f, factor = 1.0f;
-    if (kind != OPS_NORM_NONE) {
-        if (kind == OPS_NORM_LAYER) mean = v_sum(total) / (float)cols;
-        v16 centre = v_set(mean), squares = v_zero();
-        for (int32_t c = 0; c < last; c += 16) {
-            v16 d = v_sub(v_load(s + c), centre);
-            squares = v_fma(d, d, squares);
-        }
-        v16 d = v_keep(v_sub(v_load(s + last), centre), 0, cols - last, v_zero());
-        squares = v_fma(d, d, squares);
-        factor = 1.0f / sqrtf(v_sum(squares) / (float)cols + job->norm->epsilon);
-    }
-    v16 centre = v_set(mean), by = v_set(factor), least = v_zero(), most = v_zero();
-    for (int32_t c = 0; c < cols; c += 16) {
-        v16 z = v_load(s + c);
-        if (kind != OPS_NORM_NONE) {
-            v16 gamma = load_padded(job->norm->gamma, c, cols);
-            v16 beta = v_zero();
-            if (job->norm->beta != NULL) beta = load_padded(job->norm->beta, c, cols);
-            z = v_fma(v_mul(v_sub(z, centre), by), gamma, beta);
-        }
-        if (value != NULL) v_store(value + c, z);
-        if (half != NULL) v_store_bf16(half + c, z);
-        if (quantised) {
-            v_store(s + c, z);
-            least = v_min(least, z);
-            most = v_max(most, z);
-        }
-    }
-    if (quantised) quantise(job, r, s, least, most);
 }
 
 static void finish(const cpu_finish *job, int32_t row0, int32_t row1)
 {
-    for (int32_t r = row0; r < row1; r++) finish_row(job, r);
+    bool plain = (job->norm == NULL || job->norm->kind == OPS_NORM_NONE) && job->residual == NULL &&
+                 job->sum == NULL && job->value == NULL && job->operand != NULL &&
+                 job->operand_dtype == OPS_INT8;
+    for (int32_t r = row0; r < row1; r += CPU_FINISH_ROWS) {
+        int n = row1 - r < CPU_FINISH_ROWS ? row1 - r : CPU_FINISH_ROWS;
+        if (plain) {
+            quantise_rows(job, r, n);
+        } else {
+            finish_rows(job, r, n);
+        }
+    }
 }
 
 static inline __attribute__((always_inline)) void add_table(float *row, const ops_lookup *table,
@@ -304,37 +356,57 @@ static inline void visible(const cpu_softmax *job, int32_t r, int32_t *low, int3
     *high = to - job->first_key;
 }
 
-static void softmax_row(const cpu_softmax *job, int32_t r)
+/* Whether scores become terms (scaled, with a bias) in the first pass; else the exponent's multiply
+ * takes the scale along. */
+static inline bool softmax_has_terms(const cpu_softmax *job)
+{
+    return job->bias != NULL || !(job->scale > 0.0f);
+}
+
+static inline float softmax_slope(const cpu_softmax *job)
+{
+    return softmax_has_terms(job) ? LOG2_E : job->scale * LOG2_E;
+}
+
+/* The row's largest term, times log2 e. Scores with a bias are replaced by their terms. */
+static float softmax_top(const cpu_softmax *job, int32_t r)
+{
+    float *x = job->scores + (size_t)r * job->ld;
+    int32_t low, high;
+    visible(job, r, &low, &high);
+    int32_t first = low / 16 * 16, last = high > first ? (high - 1) / 16 * 16 : first;
+    const v16 none = v_set(-INFINITY);
+    v16 most = none;
+    if (!softmax_has_terms(job)) {
+        for (int32_t c = first; c <= last; c += 16) {
+            v16 z = v_load(x + c);
+            if (c < low || c + 16 > high) z = v_keep(z, low - c, high - c, none);
+            most = v_max(most, z);
+        }
+        return v_largest(most) * softmax_slope(job);
+    }
+    const float *bias = NULL;
+    if (job->bias != NULL) bias = job->bias + (job->first_key - job->first_query - r);
+    for (int32_t c = first; c <= last; c += 16) {
+        int32_t from = c < low ? low - c : 0, n = high - c < 16 ? high - c : 16;
+        float lanes[16] = {0}; /* the table does not reach past the visible keys */
+        for (int32_t l = from; l < n && bias != NULL; l++) lanes[l] = bias[c + l];
+        v16 z = v_fma(v_load(x + c), v_set(job->scale), v_load(lanes));
+        z = v_keep(z, from, n, none);
+        v_store(x + c, z);
+        most = v_max(most, z);
+    }
+    return v_largest(most) * softmax_slope(job);
+}
+
+static void softmax_row(const cpu_softmax *job, int32_t r, float largest)
 {
     float *x = job->scores + (size_t)r * job->ld;
     uint16_t *half = job->half != NULL ? job->half + (size_t)r * job->half_ld : NULL;
     int32_t low, high, end = job->end_key - job->first_key;
     visible(job, r, &low, &high);
     int32_t first = low / 16 * 16, last = high > first ? (high - 1) / 16 * 16 : first;
-    const v16 none = v_set(-INFINITY);
-    v16 most = none;
-    float slope = job->scale * LOG2_E;
-    if (job->bias == NULL && slope > 0.0f) {
-        for (int32_t c = first; c <= last; c += 16) {
-            v16 z = v_load(x + c);
-            if (c < low || c + 16 > high) z = v_keep(z, low - c, high - c, none);
-            most = v_max(most, z);
-        }
-    } else {
-        const float *bias = NULL;
-        if (job->bias != NULL) bias = job->bias + (job->first_key - job->first_query - r);
-        for (int32_t c = first; c <= last; c += 16) {
-            int32_t from = c < low ? low - c : 0, n = high - c < 16 ? high - c : 16;
-            float lanes[16] = {0}; /* the table does not reach past the visible keys */
-            for (int32_t l = from; l < n && bias != NULL; l++) lanes[l] = bias[c + l];
-            v16 z = v_fma(v_load(x + c), v_set(job->scale), v_load(lanes));
-            z = v_keep(z, from, n, none);
-            v_store(x + c, z);
-            most = v_max(most, z);
-        }
-        slope = LOG2_E;
-    }
-    v16 by = v_set(slope), top = v_set(-(v_largest(most) * slope)), total = v_zero();
+    v16 by = v_set(softmax_slope(job)), top = v_set(-largest), total = v_zero();
     for (int32_t c = 0; c < end; c += 16) {
         v16 p = v_zero();
         if (c >= first && c <= last) {
@@ -354,7 +426,9 @@ static void softmax_row(const cpu_softmax *job, int32_t r)
 
 static void softmax(const cpu_softmax *job)
 {
-    for (int32_t r = 0; r < job->rows; r++) softmax_row(job, r);
+    /* in two passes, so that no row waits for its own maximum */
+    for (int32_t r = 0; r < job->rows; r++) job->inverse[r] = softmax_top(job, r);
+    for (int32_t r = 0; r < job->rows; r++) softmax_row(job, r, job->inverse[r]);
 }
 
 static void relative(const cpu_relative *job)
