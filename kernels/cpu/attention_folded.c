@@ -111,7 +111,7 @@ void cpu_attention_rows_folded(ops_context *ctx, ops_tensor *out, const ops_tens
         .out = cpu_context_open(ctx, out),
     };
     size_t heads = (size_t)a->n_heads;
-    job.row_floats = cpu_stride_floats(out->cols) + CPU_LANES; /* scale_rows reads whole vectors */
+    job.row_floats = cpu_stride_floats(out->cols);
     job.scratch_floats = heads * (2 * job.d_ld + job.s_ld) + job.row_floats;
     job.scratch = ops_take(ctx, (size_t)n_workers * job.scratch_floats * sizeof(float));
     if (!ctx->dry && ctx->failure == CRANK_OK && out->rows > 0) {

@@ -460,7 +460,8 @@ static void scale_rows(float *value, size_t value_ld, uint16_t *half, size_t hal
         v16 by = v_set(factor[r]);
         for (int32_t c = 0; c < cols; c += 16) {
             int32_t n = cols - c < 16 ? cols - c : 16;
-            v16 y = v_mul(v_load(src + (size_t)r * src_ld + c), by);
+            /* No lane past the row: its neighbour may be a head that another thread writes. */
+            v16 y = v_mul(v_load_n(src + (size_t)r * src_ld + c, n), by);
             if (value != NULL) v_store_n(value + (size_t)r * value_ld + c, y, n);
             if (half != NULL) v_store_bf16_n(half + (size_t)r * half_ld + c, y, n);
         }
