@@ -8,6 +8,7 @@
  * multiply-adds that the model needs with only the head's row in the last layer (see useful_flops),
  * against register-only loops measured in the same run. */
 #include <jansson.h>
+#include <limits.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -17,6 +18,7 @@
 
 #include "bench/peaks.h"
 #include "cli/bench.h"
+#include "cli/model.h"
 #include "cli/options.h"
 #include "cli/output.h"
 #include "clock.h"
@@ -165,10 +167,10 @@ static cli_exit open_session(const table_job *job, const char *path, cli_device 
                              crank_dtype type, crank_model **model, crank_session **session)
 {
     crank_error error = {0};
-    crank_model_options options = {.size = sizeof options,
-                                   .device = device.device,
-                                   .device_ordinal = device.ordinal,
-                                   .dtype = type};
+    char emu_path[PATH_MAX];
+    crank_model_options options;
+    model_flags flags = {.device = device, .dtype = (int)type};
+    model_options_of(&options, &flags, emu_path);
     crank_session_options session_options = {.size = sizeof session_options,
                                              .n_threads = (int)job->threads};
     if (crank_model_open(model, path, &options, &error) != CRANK_OK)
