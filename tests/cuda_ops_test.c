@@ -78,7 +78,7 @@ Test(cuda_ops, gemm_tiles_give_equal_bits, .timeout = 600)
 
 Test(cuda_ops, attention_tiles_give_equal_bits, .timeout = 600)
 {
-    static const char *const tiles[] = {"query16", "query64", "query128"};
+    static const char *const tiles[] = {"query16", "query64"};
     if (cuda_skipped("attention_tiles_give_equal_bits")) return;
-    compare_variants(tiles, 3, OPS_F16, 0, "attention B");
+    compare_variants(tiles, 2, OPS_F16, 0, "attention B");
 }

@@ -26,7 +26,7 @@ typedef struct row_count {
 enum {
     BATCH_TOKENS = 0,    /* T */
     BATCH_SEQUENCES = 1, /* B */
-    BATCH_TILES = 2,     /* number of attention query tiles, for 16, 64 and 128 rows a tile */
+    BATCH_TILES = 2,     /* number of attention query tiles, for 16 and for 64 rows a tile */
     BATCH_HEADER = 16    /* ints before the first array */
 };
 

@@ -3,9 +3,9 @@
  * qkv: [T, 3 * H * K] (q | k | v), out: [T, H * K], both 16 bit. A tile is 16 query rows per warp
  * of one sequence and one head.
  *
- * Grid: (query tiles, H); block: 1, 4 or 8 warps (tiles of 16, 64 or 128 rows). The list of tiles
- * comes with the batch. Shared memory: the tile's Q rows, then n_stages stages of stage_rows K rows
- * and as many V rows, each HD columns wide (head widths are padded to 32, 64 or 128 with zeros),
+ * Grid: (query tiles, H); block: 1 or 4 warps (tiles of 16 or 64 rows). The list of tiles comes
+ * with the batch. Shared memory: the tile's Q rows, then n_stages stages of stage_rows K rows and
+ * as many V rows, each HD columns wide (head widths are padded to 32, 64 or 128 with zeros),
  * 16-byte chunks XOR-swizzled. A sequence of up to 128 keys is one stage: K and V lie in shared
  * memory as a whole and the softmax makes a single pass. Longer ones go in fixed blocks of 128 keys
  * with a running maximum and sum, the next block's copies under this block's mathematics.
@@ -62,13 +62,12 @@ __device__ __forceinline__ void load_head(uint32_t tile, const uint16_t *x, int 
     constexpr int CHUNKS = HD / 8;
     const int width = a.head_width;
     if (a.vectors && !(GENERAL && rotate)) {
-        for (int i = threadIdx.x; i < padded * CHUNKS; i += blockDim.x) {
-            const int r = i / CHUNKS, c = i % CHUNKS;
-            const bool there = r < valid && c * 8 < width;
-            const uint16_t *from =
-                there ? x + static_cast<size_t>(first + r) * a.qkv_ld + c * 8 : x;
-            cp_async(tile + swizzled<HD * 2>(r, c), from, there ? 16 : 0);
-        }
+        const int c = threadIdx.x % CHUNKS, step = blockDim.x / CHUNKS;
+        int r = threadIdx.x / CHUNKS;
+        const uint16_t *from = x + static_cast<size_t>(first + r) * a.qkv_ld + c * 8;
+        if (c * 8 >= width) valid = 0;
+        for (; r < padded; r += step, from += step * a.qkv_ld)
+            cp_async(tile + swizzled<HD * 2>(r, c), r < valid ? from : x, r < valid ? 16 : 0);
     } else {
         for (int i = threadIdx.x; i < padded * CHUNKS; i += blockDim.x) {
             const int r = i / CHUNKS, c = i % CHUNKS;
@@ -94,6 +93,23 @@ __device__ __forceinline__ float relative_term(const void *terms, int token, int
     return load16<f16>(static_cast<const uint16_t *>(terms) + row * a.relative_ld + bucket);
 }
 
+/* A score with everything that the options add to it: terms, scale, bias, window. */
+__device__ __forceinline__ float with_options(float score, int start, int length, int row, int key,
+                                              int keys, int head, const attention_args &a)
+{
+    const bool inside = key < keys && row < length;
+    if (a.relative_index != nullptr && inside) {
+        const int bucket = __ldg(a.relative_index + row - key + a.relative_span - 1);
+        score += relative_term(a.relative_q, start + row, bucket, a) +
+                 relative_term(a.relative_k, start + key, bucket, a);
+    }
+    score *= a.scale;
+    if (a.distance_bias != nullptr && inside)
+        score += __ldg(a.distance_bias + static_cast<size_t>(head) * (2 * a.distance_span - 1) +
+                       (key - row) + a.distance_span - 1);
+    return a.window > 0 && abs(key - row) > a.window ? -INFINITY : score;
+}
+
 template <class T, int HD, bool GENERAL>
 __device__ __forceinline__ void attention(const attention_args &a)
 {
@@ -115,7 +131,6 @@ __device__ __forceinline__ void attention(const attention_args &a)
 
     const uint16_t *q = static_cast<const uint16_t *>(a.qkv) +
                         static_cast<size_t>(start) * a.qkv_ld + head * a.head_width;
-    const uint16_t *k = q + width, *v = k + width;
     const uint32_t q_tile = shared_address(attention_shared);
     const uint32_t stage0 = q_tile + tile_rows * ROW;
     const int stage_bytes = 2 * a.stage_rows * ROW;
@@ -136,14 +151,14 @@ __device__ __forceinline__ void attention(const attention_args &a)
     auto load_k = [&](int block) {
         const int first = block * KEY_BLOCK, there = min(KEY_BLOCK, keys - first);
         const uint32_t to = stage0 + (a.n_stages == 2 ? (block & 1) * stage_bytes : 0);
-        load_head<T, HD, GENERAL>(to, k, first, there, (there + 15) & ~15, rotate, a);
+        load_head<T, HD, GENERAL>(to, q + width, first, there, (there + 15) & ~15, rotate, a);
         cp_async_commit();
     };
     auto load_v = [&](int block) {
         const int first = block * KEY_BLOCK, there = min(KEY_BLOCK, keys - first);
         const uint32_t to = stage0 + (a.n_stages == 2 ? (block & 1) * stage_bytes : 0);
-        load_head<T, HD, GENERAL>(to + a.stage_rows * ROW, v, first, there, (there + 15) & ~15,
-                                  false, a);
+        load_head<T, HD, GENERAL>(to + a.stage_rows * ROW, q + 2 * width, first, there,
+                                  (there + 15) & ~15, false, a);
         cp_async_commit();
     };
 
@@ -179,22 +194,18 @@ __device__ __forceinline__ void attention(const attention_args &a)
         const int groups = (min(KEY_BLOCK, keys - first_key) + 15) / 16;
         const bool mine = block >= warp_first && block <= warp_last;
 
-        uint32_t p[KEY_BLOCK / 16][4]; /* probabilities, as A fragments */
+        float s[KEY_BLOCK / 8][4], shift[2];
         if (mine) {
             if (block == warp_first) {
 #pragma unroll
-                for (int s = 0; s < KS; s++)
-                    ldmatrix_x4(fq[s], q_tile + swizzled<ROW>(warp * 16 + (lane & 15),
-                                                              2 * s + (lane >> 4)));
+                for (int d = 0; d < KS; d++)
+                    ldmatrix_x4(fq[d], q_tile + swizzled<ROW>(warp * 16 + (lane & 15),
+                                                              2 * d + (lane >> 4)));
             }
-            float s[KEY_BLOCK / 8][4];
 #pragma unroll
             for (int j = 0; j < KEY_BLOCK / 16; j++) {
 #pragma unroll
-                for (int e = 0; e < 4; e++) {
-                    s[2 * j][e] = j < groups ? 0.0f : -INFINITY;
-                    s[2 * j + 1][e] = j < groups ? 0.0f : -INFINITY;
-                }
+                for (int e = 0; e < 4; e++) s[2 * j][e] = s[2 * j + 1][e] = 0.0f;
                 if (j >= groups) continue;
 #pragma unroll
                 for (int d = 0; d < KS; d++) {
@@ -208,29 +219,22 @@ __device__ __forceinline__ void attention(const attention_args &a)
             float block_max[2] = {row_max[0], row_max[1]};
 #pragma unroll
             for (int n = 0; n < KEY_BLOCK / 8; n++) {
+                if (n >= 2 * groups) continue;
+                const int key0 = first_key + n * 8 + 2 * t;
+                if (GENERAL) {
 #pragma unroll
-                for (int e = 0; e < 4; e++) {
-                    const int key = first_key + n * 8 + 2 * t + (e & 1);
-                    if (GENERAL && n < 2 * groups) {
-                        const int row = warp_row + g + (e >> 1) * 8;
-                        if (a.relative_index != nullptr && key < keys && row < length) {
-                            const int bucket =
-                                __ldg(a.relative_index + row - key + a.relative_span - 1);
-                            s[n][e] += relative_term(a.relative_q, start + row, bucket, a) +
-                                       relative_term(a.relative_k, start + key, bucket, a);
-                        }
-                        s[n][e] *= a.scale;
-                        if (a.distance_bias != nullptr && key < keys && row < length)
-                            s[n][e] += __ldg(a.distance_bias +
-                                             static_cast<size_t>(head) * (2 * a.distance_span - 1) +
-                                             (key - row) + a.distance_span - 1);
-                        if (a.window > 0 && abs(key - row) > a.window) s[n][e] = -INFINITY;
-                    }
-                    if (key >= keys) s[n][e] = -INFINITY;
-                    block_max[e >> 1] = fmaxf(block_max[e >> 1], s[n][e]);
+                    for (int e = 0; e < 4; e++)
+                        s[n][e] = with_options(s[n][e], start, length, warp_row + g + (e >> 1) * 8,
+                                               key0 + (e & 1), keys, head, a);
                 }
+                if (n >= 2 * groups - 2) { /* only the last group has keys past the end */
+#pragma unroll
+                    for (int e = 0; e < 4; e++)
+                        if (key0 + (e & 1) >= keys) s[n][e] = -INFINITY;
+                }
+#pragma unroll
+                for (int e = 0; e < 4; e++) block_max[e >> 1] = fmaxf(block_max[e >> 1], s[n][e]);
             }
-            float shift[2];
 #pragma unroll
             for (int i = 0; i < 2; i++) {
                 block_max[i] = fmaxf(block_max[i], __shfl_xor_sync(0xffffffffu, block_max[i], 1));
@@ -238,25 +242,20 @@ __device__ __forceinline__ void attention(const attention_args &a)
                 /* A row that has seen no key yet keeps -inf; shifting by 0 then gives 2^-inf = 0.
                  */
                 shift[i] = block_max[i] == -INFINITY ? 0.0f : block_max[i] * to_log2;
-                const float rescale = exp2_fast(row_max[i] * to_log2 - shift[i]);
-                row_max[i] = block_max[i];
-                row_sum[i] *= rescale;
+            }
+            if (block > warp_first) { /* what is there was made with an older maximum */
 #pragma unroll
-                for (int n = 0; n < ND; n++) {
-                    o[n][2 * i] *= rescale;
-                    o[n][2 * i + 1] *= rescale;
+                for (int i = 0; i < 2; i++) {
+                    const float rescale = exp2_fast(row_max[i] * to_log2 - shift[i]);
+                    row_sum[i] *= rescale;
+#pragma unroll
+                    for (int n = 0; n < ND; n++) {
+                        o[n][2 * i] *= rescale;
+                        o[n][2 * i + 1] *= rescale;
+                    }
                 }
             }
-#pragma unroll
-            for (int n = 0; n < KEY_BLOCK / 8; n++) {
-#pragma unroll
-                for (int e = 0; e < 4; e++) {
-                    s[n][e] = exp2_fast(s[n][e] * to_log2 - shift[e >> 1]);
-                    row_sum[e >> 1] += s[n][e];
-                }
-                p[n >> 1][(n & 1) * 2] = T::pack(s[n][0], s[n][1]);
-                p[n >> 1][(n & 1) * 2 + 1] = T::pack(s[n][2], s[n][3]);
-            }
+            row_max[0] = block_max[0], row_max[1] = block_max[1];
         }
 
         if (prefetch)
@@ -265,16 +264,30 @@ __device__ __forceinline__ void attention(const attention_args &a)
             cp_async_wait<0>();
         __syncthreads(); /* V is there */
         if (mine) {
+            /* 16 keys at a time from scores to probabilities to O: the C fragments of two score
+             * tiles are the A fragment of one step. */
 #pragma unroll
-            for (int s = 0; s < KEY_BLOCK / 16; s++) {
-                if (s >= groups) continue;
+            for (int j = 0; j < KEY_BLOCK / 16; j++) {
+                if (j >= groups) continue;
+                uint32_t p[4];
+#pragma unroll
+                for (int half = 0; half < 2; half++) {
+                    float(&c)[4] = s[2 * j + half];
+#pragma unroll
+                    for (int e = 0; e < 4; e++) {
+                        c[e] = exp2_fast(c[e] * to_log2 - shift[e >> 1]);
+                        row_sum[e >> 1] += c[e];
+                    }
+                    p[2 * half] = T::pack(c[0], c[1]);
+                    p[2 * half + 1] = T::pack(c[2], c[3]);
+                }
 #pragma unroll
                 for (int d = 0; d < ND / 2; d++) {
                     uint32_t fv[4];
                     ldmatrix_x4_trans(
-                        fv, v_tile + swizzled<ROW>(16 * s + (lane & 15), 2 * d + (lane >> 4)));
-                    mma<T>::run(o[2 * d], p[s], fv[0], fv[1]);
-                    mma<T>::run(o[2 * d + 1], p[s], fv[2], fv[3]);
+                        fv, v_tile + swizzled<ROW>(16 * j + (lane & 15), 2 * d + (lane >> 4)));
+                    mma<T>::run(o[2 * d], p, fv[0], fv[1]);
+                    mma<T>::run(o[2 * d + 1], p, fv[2], fv[3]);
                 }
             }
         }
@@ -334,13 +347,21 @@ __device__ __forceinline__ void attention(const attention_args &a)
 
 } // namespace crank
 
+/* Blocks a multiprocessor should hold: what the registers of S, O and Q leave room for. */
+#define ATTENTION_BLOCKS_32 4
+#define ATTENTION_BLOCKS_64 3
+#define ATTENTION_BLOCKS_128 2
+#define ATTENTION_BLOCKS_general_32 3
+#define ATTENTION_BLOCKS_general_64 2
+#define ATTENTION_BLOCKS_general_128 2
+
 #define ATTENTION_KERNEL(hd, type)                                                                 \
-    extern "C" __global__ void __launch_bounds__(256)                                              \
+    extern "C" __global__ void __launch_bounds__(128, ATTENTION_BLOCKS_##hd)                       \
         attention_mma_##type##_##hd(const __grid_constant__ attention_args a)                      \
     {                                                                                              \
         crank::attention<crank::type, hd, false>(a);                                               \
     }                                                                                              \
-    extern "C" __global__ void __launch_bounds__(256)                                              \
+    extern "C" __global__ void __launch_bounds__(128, ATTENTION_BLOCKS_general_##hd)               \
         attention_mma_##type##_##hd##_general(const __grid_constant__ attention_args a)            \
     {                                                                                              \
         crank::attention<crank::type, hd, true>(a);                                                \

@@ -298,7 +298,7 @@ using namespace crank;
     {                                                                                              \
         fold_query<type>(a);                                                                       \
     }                                                                                              \
-    extern "C" __global__ void __launch_bounds__(256)                                              \
+    extern "C" __global__ void __launch_bounds__(256, 4)                                           \
         fold_attend_##type##_4(const __grid_constant__ fold_args a)                                \
     {                                                                                              \
         fold_attend<type, 4>(a);                                                                   \

@@ -200,7 +200,7 @@ static crank_status launch_graph(ops_context *ctx, bool *launched, crank_error *
 /* ---- batches -----------------------------------------------------------------------------------
  */
 
-static const int32_t tile_rows[3] = {16, 64, 128};
+const int32_t cuda_tile_rows[2] = {16, 64};
 
 /* Places of the arrays, from the size buckets alone. */
 static void lay_out(cuda_stream *s, const ops_batch *b)
@@ -212,8 +212,8 @@ static void lay_out(cuda_stream *s, const ops_batch *b)
     s->starts = s->positions + tokens;
     s->key_counts = s->starts + pairs + 16;
     size_t at = s->key_counts + pairs;
-    for (int i = 0; i < 3; i++) {
-        s->max_tiles[i] = (int32_t)(tokens / (size_t)tile_rows[i] + pairs);
+    for (int i = 0; i < 2; i++) {
+        s->max_tiles[i] = (int32_t)(tokens / (size_t)cuda_tile_rows[i] + pairs);
         s->tiles[i] = at;
         at += (2 * (size_t)s->max_tiles[i] + 3) / 4 * 4;
     }
@@ -239,11 +239,11 @@ static void fill_input(cuda_stream *s, const ops_batch *b)
     copy_ints(in + s->positions, b->positions, b->n_tokens);
     copy_ints(in + s->starts, b->starts, b->n_sequences + 1);
     if (b->key_counts != NULL) copy_ints(in + s->key_counts, b->key_counts, b->n_sequences);
-    for (int i = 0; i < 3; i++) {
+    for (int i = 0; i < 2; i++) {
         int32_t *tile = in + s->tiles[i], n = 0;
         for (int32_t sequence = 0; sequence < b->n_sequences; sequence++) {
             int32_t length = b->starts[sequence + 1] - b->starts[sequence];
-            for (int32_t row = 0; row < length; row += tile_rows[i], n++) {
+            for (int32_t row = 0; row < length; row += cuda_tile_rows[i], n++) {
                 tile[2 * n] = sequence;
                 tile[2 * n + 1] = row;
             }

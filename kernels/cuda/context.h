@@ -48,8 +48,8 @@ typedef struct cuda_stream {
     cu_address in_mapped, in_device;
     size_t in_capacity; /* ints */
     /* Where this batch's arrays lie in it, in ints. */
-    size_t ids, types, positions, starts, key_counts, tiles[3], in_used;
-    int32_t max_tiles[3]; /* grid sizes for tiles of 16, 64 and 128 query rows */
+    size_t ids, types, positions, starts, key_counts, tiles[2], in_used;
+    int32_t max_tiles[2]; /* grid sizes for attention tiles of cuda_tile_rows */
 
     float *out; /* mapped pinned memory */
     cu_address out_mapped;
@@ -64,6 +64,9 @@ typedef struct cuda_stream {
     cuda_graph graphs[CUDA_GRAPHS];
     uint64_t n_batches, n_graph_batches;
 } cuda_stream;
+
+/* Query rows of attention's tiles; a list of tiles of each size comes with a batch. */
+extern const int32_t cuda_tile_rows[2];
 
 /* Sizes that launches may depend on: 16, 32, 48, 64, 96, 128, 192, ... (two per octave). */
 int32_t cuda_bucket(int32_t n);

@@ -43,8 +43,8 @@ typedef struct cuda_device {
     int shared_static[CUDA_KERNELS_MAX];
     ops_variant variants[CUDA_KERNELS_MAX];
     char shapes[CUDA_KERNELS_MAX][48]; /* texts that variants point into */
-    /* options.isa: where a GEMM variant whose name contains it fits, it is taken; query16, query64
-     * or query128 fix attention's tiles. Empty: chosen by shape. Bits do not depend on it. */
+    /* options.isa: a GEMM variant whose name contains it is taken where there is one; query16 and
+     * query64 fix attention's tiles. Empty: chosen by shape. Bits do not depend on it. */
     char forced[64];
 } cuda_device;
 

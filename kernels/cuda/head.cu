@@ -6,16 +6,24 @@
  * Grid: (ceil(d_dense / 32) or 1 without dense, ceil(rows / 4)), block: 8 warps, a warp 4 dense
  * outputs of 4 rows. Shared: x [4][d_in]. Order: each lane over columns lane, lane + 32, ... then a
  * butterfly. Limit: L2 latency; the dense matrix is read once per 4 rows. */
-#include "kernels/cuda/gemm.cuh"
+#include "kernels/cuda/rows.cuh"
 
 namespace crank
 {
 
 enum { HEAD_ROWS = 4, HEAD_OUTPUTS = 4, HEAD_WARPS = 8 };
 
-__device__ __forceinline__ float activate1(float x, int activation)
+/* In f32 to the last bits: these values decide the score, and there are few of them. */
+__device__ __forceinline__ float activate(float x, int activation)
 {
-    return activate(make_float2(x, 0.0f), activation).x;
+    switch (activation) { /* ops_activation */
+    case 1: return 0.5f * x * (1.0f + erff(x * 0.70710678118654752440f));
+    case 2: return 0.5f * x * (1.0f + tanhf(0.79788456080286535588f * (x + 0.044715f * x * x * x)));
+    case 3: return fmaxf(x, 0.0f);
+    case 4: return tanhf(x);
+    case 5: return x / (1.0f + expf(-x));
+    default: return x;
+    }
 }
 
 template <class T> __device__ __forceinline__ void head_logits(const head_args &a)
@@ -50,7 +58,7 @@ template <class T> __device__ __forceinline__ void head_logits(const head_args &
         const float bias = a.dense_bias != nullptr ? __ldg(a.dense_bias + n) : 0.0f;
 #pragma unroll
         for (int r = 0; r < HEAD_ROWS; r++) {
-            const float v = activate1(warp_sum(sum[r]) + bias, a.activation);
+            const float v = activate(warp_sum(sum[r]) + bias, a.activation);
             if (lane == 0 && b0 + r < rows)
                 __stcg(a.hidden + static_cast<size_t>(b0 + r) * inner + n, v);
         }
@@ -71,7 +79,7 @@ template <class T> __device__ __forceinline__ void head_logits(const head_args &
     const float *hidden = a.hidden + static_cast<size_t>(b) * inner;
     auto element = [&](int c) {
         return a.dense != nullptr ? __ldcg(hidden + c)
-                                  : activate1(x[warp * a.d_in + c], a.activation);
+                                  : activate(x[warp * a.d_in + c], a.activation);
     };
     float mean = 0.0f, scale = 1.0f;
     if (a.norm.kind != NORM_NONE) {

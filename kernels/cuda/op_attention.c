@@ -18,19 +18,15 @@ static bool supported(ops_context *ctx, const ops_attention *a)
     return ctx->failure == CRANK_OK;
 }
 
-/* Query rows of a tile (index into the batch's lists). Large tiles read K and V less often, small
- * ones fill the machine; bits are the same. Decided by size buckets, so that graphs repeat. */
+/* Index of the query tile (cuda_tile_rows): large tiles read K and V less often, small ones fill
+ * the machine; bits are the same. Decided by size buckets, so that graphs repeat. */
 static int tile_index(const ops_context *ctx, int32_t n_heads)
 {
     const cuda_device *d = ctx->device;
+    if (strcmp(d->forced, "query16") == 0) return 0;
+    if (strcmp(d->forced, "query64") == 0) return 1;
     int32_t tokens = cuda_bucket(ctx->batch.n_tokens), longest = cuda_bucket(ctx->batch.max_tokens);
-    static const char *const names[3] = {"query16", "query64", "query128"};
-    for (int i = 0; i < 3; i++) {
-        if (strcmp(d->forced, names[i]) == 0) return i;
-    }
-    if (longest > 64 && tokens / 128 * n_heads >= 2 * d->n_sms) return 2;
-    if (longest > 16 && tokens / 64 * n_heads >= d->n_sms) return 1;
-    return 0;
+    return longest > 16 && tokens / 64 * n_heads >= d->n_sms;
 }
 
 /* Everything but query tiles that attention keeps in shared memory: stages of K and V. Two stages
@@ -105,8 +101,8 @@ void cuda_attention(ops_context *ctx, ops_tensor *out, const ops_tensor *qkv,
         const cuda_stream *s = cuda_stream_of(ctx);
         int kernel = cuda_find(general ? KERNEL_ATTENTION_GENERAL : KERNEL_ATTENTION,
                                cuda_value_dtype(ctx), a->head_width);
-        static const int32_t tile_rows[3] = {16, 64, 128};
         int tile = tile_index(ctx, a->n_heads);
+        int32_t tile_rows = cuda_tile_rows[tile];
         int32_t width = a->n_heads * a->head_width;
         int32_t longest = cuda_bucket(ctx->batch.max_tokens), columns = cuda_kernels[kernel].limit;
         const int32_t *in = (const int32_t *)(uintptr_t)s->in_device;
@@ -132,14 +128,14 @@ void cuda_attention(ops_context *ctx, ops_tensor *out, const ops_tensor *qkv,
                                .relative_q = q_terms,
                                .relative_k = k_terms,
                                .relative_ld = ARGS_LD(a->relative.n_buckets)};
-        stages(ctx->device, &args, longest, tile_rows[tile], columns);
-        int32_t shared = (tile_rows[tile] + 2 * args.n_stages * args.stage_rows) * columns * 2;
+        stages(ctx->device, &args, longest, tile_rows, columns);
+        int32_t shared = (tile_rows + 2 * args.n_stages * args.stage_rows) * columns * 2;
         for (int32_t head = 0; head < a->n_heads; head += group) {
             int32_t heads = head + group > a->n_heads ? a->n_heads - head : group;
             args.first_head = head;
             if (relative) relative_terms(ctx, &args, a, out->rows, heads);
             cuda_launch(ctx, kernel, (uint32_t)s->max_tiles[tile], (uint32_t)heads, 1,
-                        (uint32_t)tile_rows[tile] * 2, (uint32_t)shared, &args, sizeof args);
+                        (uint32_t)tile_rows * 2, (uint32_t)shared, &args, sizeof args);
         }
         cuda_quantise(ctx, out, rows);
     }

@@ -211,6 +211,14 @@ __device__ __forceinline__ float exp2_fast(float x)
     return y;
 }
 
+/* 1 / x within 1 unit in the last place. */
+__device__ __forceinline__ float reciprocal_fast(float x)
+{
+    float y;
+    asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+    return y;
+}
+
 __device__ __forceinline__ float warp_sum(float v)
 {
 #pragma unroll
