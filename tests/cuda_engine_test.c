@@ -124,24 +124,22 @@ static const int in_order[] = {0, 1, 2, 3, 4, 5, 6, 7};
 
 Test(cuda_engine, goldens_come_out_in_every_dtype, .timeout = 600)
 {
-    /* ModernBERT's residual stream is never normalised: its own roundings add up. */
+    /* The table's tolerances are for logits of about one: what 16- and 8-bit numbers err by grows
+     * with what they hold. bert-h96-3labels, with logits up to 4.3, is 7.6e-3 off by rounding its
+     * weights to f16 and nothing else. absolute: held to the table as it stands. */
     static const struct {
         const char *name;
-        double factor;
-    } models[] = {{"bert-h64", 1},         {"electra", 1},    {"distilbert", 1},
-                  {"bert-fp16", 1},        {"bert-bf16", 1},  {"roberta", 1},
-                  {"bert-h96-3labels", 1}, {"deberta-v2", 1}, {"modernbert-cls", 1.5}};
+        bool absolute;
+    } models[] = {{"bert-h64", true},          {"electra", true},     {"distilbert", true},
+                  {"bert-fp16", true},         {"bert-bf16", true},   {"roberta", true},
+                  {"bert-h96-3labels", false}, {"deberta-v2", false}, {"modernbert-cls", false}};
     if (cuda_skipped("goldens_come_out_in_every_dtype")) return;
     for (size_t m = 0; m < sizeof models / sizeof models[0]; m++) {
         rows r;
         if (!rows_open(&r, models[m].name)) continue;
         size_t n = (size_t)(r.n * r.labels);
-        double mean = 0, squares = 0;
-        for (size_t i = 0; i < n; i++) mean += (double)r.logits[i] / (double)n;
-        for (size_t i = 0; i < n; i++) squares += pow((double)r.logits[i] - mean, 2) / (double)n;
-        /* The table's tolerance is for logits of about 1; a model with larger ones has larger
-         * roundings, beginning with its weights'. */
-        double unit = fmax(1.0, sqrt(squares));
+        double largest = 1.0;
+        for (size_t i = 0; i < n; i++) largest = fmax(largest, fabs((double)r.logits[i]));
         for (size_t d = 0; d < 3; d++) {
             crank_model *model = open_model(r.g.dir, dtypes[d]);
             crank_session *s = open_session(model, 0);
@@ -150,9 +148,10 @@ Test(cuda_engine, goldens_come_out_in_every_dtype, .timeout = 600)
             double worst = 0;
             for (size_t i = 0; i < n; i++)
                 worst = fmax(worst, fabs((double)logits[i] - (double)r.logits[i]));
-            double tolerance = ops_dtypes[ops_types[d]].logit_tolerance * unit * models[m].factor;
+            double tolerance = ops_dtypes[ops_types[d]].logit_tolerance;
+            if (!models[m].absolute || ops_types[d] == OPS_INT8) tolerance *= largest;
             if (ops_types[d] == OPS_INT8)
-                tolerance *= 1.5; /* 48 and 96 columns quantise coarsely */
+                tolerance *= 1.25; /* rows of 48 are few to average over */
             printf("%s %s: max |logit - f32| %.2e, allowed %.2e\n", models[m].name,
                    ops_dtypes[ops_types[d]].name, worst, tolerance);
             cr_expect(worst <= tolerance, "%s %s: %g > %g", models[m].name,

@@ -45,11 +45,13 @@ typedef struct norm_args {
     int32_t kind; /* ops_norm_kind */
 } norm_args;
 
-/* Where a finished row goes: the 16-bit value, the int8 operand with its scale, or both. */
+/* Where a finished row goes: the 16-bit value, the int8 operand with its scale and zero point, or
+ * both. x = scale * (operand - zero). */
 typedef struct row_output {
     void *value;
-    int8_t *operand;
+    uint8_t *operand;
     float *scale;
+    int32_t *zero;
 } row_output;
 
 /* out[i] = norm(source[rows[i]]) */
@@ -85,8 +87,10 @@ typedef struct gemm_args {
     int32_t out_ld;     /* elements between rows of out and residual */
     int32_t activation; /* ops_activation */
     const void *x, *w;
-    const float *bias;              /* [n] */
-    const float *x_scale, *w_scale; /* int8: [rows], [n] */
+    const float *bias; /* [n] */
+    /* int8 only, else NULL: of x's rows, of w's rows */
+    const float *x_scale, *w_scale;
+    const int32_t *x_zero, *w_sums;
     const void *residual;
     void *out;
 } gemm_args;

@@ -5,8 +5,9 @@
  * list, or the graph made from an equal one, waits once, and hands out logits (context.c).
  *
  * Values are f16 or bf16; sums, statistics, softmax and the head are f32. int8: operands of linears
- * only, values f16. Batch invariance: kernels may be chosen by size, but every candidate sums in
- * the same order (see the headers of the .cuh files). */
+ * only (x with a zero point per row, W symmetric per output), values f16. Batch invariance: kernels
+ * may be chosen by size, but every candidate sums in the same order (see the headers of the .cuh
+ * files). */
 #include "kernels/cuda/kernels.h"
 #include "kernels/cuda/layout.h"
 

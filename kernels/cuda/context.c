@@ -389,7 +389,7 @@ void cuda_tensor(ops_context *ctx, ops_tensor *t)
     if ((t->uses & OPS_USE_OPERAND) == 0) return;
     if (int8) {
         t->operand = ops_take(ctx, rows * ld);
-        t->scale = ops_take(ctx, rows * sizeof(float));
+        t->scale = ops_take(ctx, rows * (sizeof(float) + sizeof(int32_t))); /* and cuda_zeros */
     } else {
         t->operand = t->value;
     }

@@ -92,6 +92,13 @@ row_count cuda_rows(const ops_context *ctx, int32_t rows);
 /* The number of rows that grids are made for: the bucket when kernels read the true one. */
 int32_t cuda_grid_rows(const ops_context *ctx, int32_t rows);
 
+/* The zero points [rows] of an int8 operand lie behind its scales. */
+static inline int32_t *cuda_zeros(const ops_tensor *t)
+{
+    return (int32_t *)(uintptr_t)((uintptr_t)t->scale +
+                                  (size_t)cuda_bucket(t->rows) * sizeof(float));
+}
+
 static inline const cuda_stream *cuda_stream_of(const ops_context *ctx)
 {
     return ctx->stream;

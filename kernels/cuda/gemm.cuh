@@ -113,15 +113,23 @@ template <class T, int BM_, int BN_, int WM_, int WN_, int STAGES_> struct gemm_
     static_assert(BM * BN * 2 <= STAGE_BYTES, "the staging area is one ring slot");
 };
 
-/* The sum of one element as f32, bias added: int32 sums are scaled first, in this order. */
-__device__ __forceinline__ float finish_sum(float sum, float, float, float bias)
+/* One row of x and one column of w, as far as int8 needs them. */
+struct quantised {
+    float x_scale, w_scale;
+    int32_t x_zero, w_sum;
+};
+
+/* The sum of one element as f32, bias added. int8: the zero point's share is taken away in
+ * integers; the rest in this order, as kernels/cpu has it. */
+__device__ __forceinline__ float finish_sum(float sum, const quantised &, float bias)
 {
     return sum + bias;
 }
 
-__device__ __forceinline__ float finish_sum(int32_t sum, float x_scale, float w_scale, float bias)
+__device__ __forceinline__ float finish_sum(int32_t sum, const quantised &q, float bias)
 {
-    return __fadd_rn(__fmul_rn(static_cast<float>(sum), __fmul_rn(x_scale, w_scale)), bias);
+    const float exact = static_cast<float>(sum - q.x_zero * q.w_sum);
+    return __fmaf_rn(__fmul_rn(exact, q.w_scale), q.x_scale, bias);
 }
 
 template <class S, epilogue E> __device__ __forceinline__ void gemm(const gemm_args &a)
@@ -129,6 +137,7 @@ template <class S, epilogue E> __device__ __forceinline__ void gemm(const gemm_a
     typedef typename S::type T;
     typedef typename value_of<T>::type V;
     typedef typename mma<T>::accumulator acc;
+    constexpr bool INT8 = sizeof(acc) == 4 && static_cast<acc>(0.5f) == 0;
     extern __shared__ __align__(128) unsigned char gemm_shared[];
 
     const int tid = threadIdx.x, lane = tid & 31, warp = tid >> 5;
@@ -243,15 +252,27 @@ template <class S, epilogue E> __device__ __forceinline__ void gemm(const gemm_a
     const int g = lane >> 2, t = lane & 3;
     uint16_t *out = static_cast<uint16_t *>(a.out);
 
-    /* This thread's pair of columns, row m0 + r, tile columns local and local + 1. */
-    auto finish = [&](int i, int half, int j, float x_scale) {
+    /* This thread's pair of columns of row block i, half, column block j. */
+    auto finish = [&](int i, int half, int j, quantised q) {
         const int column = min(n0 + warp_n * S::TN + j * 8 + 2 * t, a.n - 2);
         const float2 bias = __ldg(reinterpret_cast<const float2 *>(a.bias + column));
-        float2 w_scale = make_float2(0.0f, 0.0f);
-        if (a.w_scale != nullptr)
-            w_scale = __ldg(reinterpret_cast<const float2 *>(a.w_scale + column));
-        return make_float2(finish_sum(c[i][j][2 * half], x_scale, w_scale.x, bias.x),
-                           finish_sum(c[i][j][2 * half + 1], x_scale, w_scale.y, bias.y));
+        quantised r = q;
+        if (INT8) {
+            const float2 scale = __ldg(reinterpret_cast<const float2 *>(a.w_scale + column));
+            const int2 sums = __ldg(reinterpret_cast<const int2 *>(a.w_sums + column));
+            q.w_scale = scale.x, q.w_sum = sums.x;
+            r.w_scale = scale.y, r.w_sum = sums.y;
+        }
+        return make_float2(finish_sum(c[i][j][2 * half], q, bias.x),
+                           finish_sum(c[i][j][2 * half + 1], r, bias.y));
+    };
+    auto row_of = [&](int r) {
+        quantised q = {0.0f, 0.0f, 0, 0};
+        if (INT8) {
+            const int row = min(m0 + r, rows - 1);
+            q.x_scale = a.x_scale[row], q.x_zero = a.x_zero[row];
+        }
+        return q;
     };
 
     if constexpr (E == EPILOGUE_act || E == EPILOGUE_gated) {
@@ -267,12 +288,10 @@ template <class S, epilogue E> __device__ __forceinline__ void gemm(const gemm_a
 #pragma unroll
             for (int half = 0; half < 2; half++) {
                 const int r = warp_m * S::TM + i * 16 + half * 8 + g;
-                const float x_scale =
-                    a.x_scale != nullptr ? a.x_scale[min(m0 + r, rows - 1)] : 0.0f;
+                const quantised q = row_of(r);
 #pragma unroll
                 for (int j = 0; j < S::NJ; j++)
-                    store_shared(place(r, warp_n * S::TN + j * 8 + 2 * t),
-                                 finish(i, half, j, x_scale));
+                    store_shared(place(r, warp_n * S::TN + j * 8 + 2 * t), finish(i, half, j, q));
             }
         __syncthreads();
         constexpr int PAIRS = OUT_COLUMNS / 2;
@@ -298,11 +317,10 @@ template <class S, epilogue E> __device__ __forceinline__ void gemm(const gemm_a
 #pragma unroll
             for (int half = 0; half < 2; half++) {
                 const int r = warp_m * S::TM + i * 16 + half * 8 + g;
-                const float x_scale =
-                    a.x_scale != nullptr ? a.x_scale[min(m0 + r, rows - 1)] : 0.0f;
+                const quantised q = row_of(r);
 #pragma unroll
                 for (int j = 0; j < S::NJ; j++) {
-                    float2 v = finish(i, half, j, x_scale);
+                    float2 v = finish(i, half, j, q);
                     if (E == EPILOGUE_gelu) v = gelu(v);
                     const uint32_t at =
                         staging + swizzled<OUT_BYTES>(r, (warp_n * S::TN >> 3) + j) + t * 4;

@@ -19,7 +19,8 @@ cuda_linear_parts cuda_linear_at(ops_dtype type, int32_t n, int32_t k, bool gate
     size_t at = rows * row_bytes; /* a multiple of 64 */
     if (type == OPS_INT8) {
         p.scales = at;
-        at += rows * sizeof(float);
+        p.sums = at + rows * sizeof(float);
+        at += rows * (sizeof(float) + sizeof(int32_t));
     }
     p.bias = at;
     p.bytes = round_up(at + rows * sizeof(float), 64);
@@ -42,7 +43,8 @@ static size_t blob_bytes(ops_dtype type, int32_t n, int32_t k)
     return plain > gated ? plain : gated;
 }
 
-static void pack_row(uint8_t *to, float *scale, const float *w, int32_t k, ops_dtype type)
+static void pack_row(uint8_t *to, float *scale, int32_t *sum, const float *w, int32_t k,
+                     ops_dtype type)
 {
     uint16_t *half = (uint16_t *)(void *)to;
     if (type == OPS_INT8) {
@@ -53,7 +55,9 @@ static void pack_row(uint8_t *to, float *scale, const float *w, int32_t k, ops_d
         *scale = inverse > 0.0f ? largest / 127.0f : 0.0f;
         for (int32_t j = 0; j < k; j++) {
             float q = rintf(w[j] * inverse);
-            ((int8_t *)to)[j] = (int8_t)(q > 127.0f ? 127.0f : q < -127.0f ? -127.0f : q);
+            int8_t code = (int8_t)(q > 127.0f ? 127.0f : q < -127.0f ? -127.0f : q);
+            ((int8_t *)to)[j] = code;
+            *sum += code;
         }
     } else if (type == OPS_F16) {
         for (int32_t j = 0; j < k; j++) half[j] = dtype_f16_from_f32(w[j]);
@@ -68,10 +72,11 @@ static void pack(void *blob, const float *weight, const float *bias, int32_t n, 
     cuda_linear_parts p = cuda_linear_at(type, n, k, gated);
     uint8_t *base = blob;
     float *scales = (float *)(void *)(base + p.scales), *biases = (float *)(void *)(base + p.bias);
+    int32_t *sums = (int32_t *)(void *)(base + p.sums);
     memset(base, 0, blob_bytes(type, n, k));
     for (int32_t r = 0; r < n; r++) {
         size_t at = (size_t)place(r, n, gated);
-        pack_row(base + at * (size_t)p.row_bytes, type == OPS_INT8 ? &scales[at] : NULL,
+        pack_row(base + at * (size_t)p.row_bytes, &scales[at], &sums[at],
                  weight + (size_t)r * (size_t)k, k, type);
         if (bias != NULL) biases[at] = bias[r];
     }

@@ -26,7 +26,9 @@ static void gemm(ops_context *ctx, cuda_kernel_kind kind, void *rows, const ops_
                       .out = rows};
     if (ctx->dtype == OPS_INT8) {
         args.x_scale = x->scale;
+        args.x_zero = cuda_zeros(x);
         args.w_scale = (const float *)(uintptr_t)(blob + p.scales);
+        args.w_sums = (const int32_t *)(uintptr_t)(blob + p.sums);
     }
     int32_t grid_rows = cuda_grid_rows(ctx, x->rows);
     int kernel = cuda_find_gemm(kind, ctx->dtype, grid_rows, p.rows, args.k_tiles, d->n_sms, d->sm,

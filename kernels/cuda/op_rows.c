@@ -16,8 +16,12 @@ static uint32_t blocks(int32_t n, int32_t per_block)
 
 static row_output output_of(const ops_context *ctx, const ops_tensor *t)
 {
-    if (ctx->dtype != OPS_INT8) return (row_output){t->value, NULL, NULL};
-    return (row_output){t->value, t->operand, t->scale};
+    row_output out = {.value = t->value};
+    if (ctx->dtype != OPS_INT8 || t->operand == NULL) return out;
+    out.operand = t->operand;
+    out.scale = t->scale;
+    out.zero = cuda_zeros(t);
+    return out;
 }
 
 static norm_args norm_of(const ops_norm *norm)
@@ -108,7 +112,8 @@ void cuda_quantise(ops_context *ctx, const ops_tensor *out, const void *rows)
     row_args args = {.n_rows = cuda_rows(ctx, out->rows),
                      .cols = out->cols,
                      .source = rows,
-                     .out = {NULL, out->operand, out->scale}};
+                     .out = output_of(ctx, out)};
+    args.out.value = NULL;
     cuda_launch(ctx, cuda_find(KERNEL_QUANTISE, cuda_value_dtype(ctx), 0),
                 blocks(cuda_grid_rows(ctx, out->rows), ROWS_PER_BLOCK), 1, 1, ROWS_PER_BLOCK * 32,
                 0, &args, sizeof args);

@@ -1,7 +1,7 @@
 /* The PTX instructions that the kernels are made of, one function each, and conversions between f32
  * and the two 16-bit types.
  *
- * Lane l of a warp: g = l >> 2, t = l & 3. Fragments of mma.m16n8k16 (16-bit) and m16n8k32 (s8):
+ * Lane l of a warp: g = l >> 2, t = l & 3. Fragments of mma.m16n8k16 (16-bit) and m16n8k32 (8-bit):
  *   A  a0: row g, bytes 4t..4t+3 of the 32-byte k step    a1: row g+8    a2, a3: the same, bytes
  * 16+4t.. B  b0: column g, bytes 4t..        b1: column g, bytes 16+4t.. C  c0, c1: row g, columns
  * 2t, 2t+1     c2, c3: row g+8 Source: PTX ISA 9.0, sections on mma, ldmatrix, cp.async,
@@ -47,13 +47,13 @@ struct bf16 {
     }
 };
 
-/* The operand type of an int8 GEMM; its values are f16. */
-struct s8;
+/* The operands of an int8 GEMM: x unsigned with a zero point, W signed. Its values are f16. */
+struct int8;
 
 template <class T> struct value_of {
     typedef T type;
 };
-template <> struct value_of<s8> {
+template <> struct value_of<int8> {
     typedef f16 type;
 };
 
@@ -90,13 +90,13 @@ template <> struct mma<bf16> {
     }
 };
 
-/* |sum| <= 127 * 127 * K stays below 2^31 up to K = 133152, so .satfinite is not needed. */
-template <> struct mma<s8> {
+/* |sum| <= 255 * 127 * K stays below 2^31 up to K = 66311, so .satfinite is not needed. */
+template <> struct mma<int8> {
     typedef int32_t accumulator;
     static __device__ __forceinline__ void run(int32_t (&c)[4], const uint32_t (&a)[4], uint32_t b0,
                                                uint32_t b1)
     {
-        asm volatile("mma.sync.aligned.m16n8k32.row.col.s32.s8.s8.s32 {%0,%1,%2,%3}, "
+        asm volatile("mma.sync.aligned.m16n8k32.row.col.s32.u8.s8.s32 {%0,%1,%2,%3}, "
                      "{%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
                      : "+r"(c[0]), "+r"(c[1]), "+r"(c[2]), "+r"(c[3])
                      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));

@@ -97,9 +97,9 @@ template <class T, int NV> __device__ __forceinline__ void norm_rows(const row_a
     }
 }
 
-/* operand[i], scale[i] = int8 form of x[i]; any width (FFN rows are wide), so the row is read twice
- * and kept by the L1 cache instead of registers.
- * Grid: ceil(rows / 4), block: 4 warps, a warp a row. Limit: memory. */
+/* operand, scale, zero of row i = int8 form of x[i]; any width (FFN rows are wide), so the row is
+ * read twice and kept by the L1 cache instead of registers. Grid: ceil(rows / 4), block: 4 warps, a
+ * warp a row. Limit: memory. */
 template <class T> __device__ __forceinline__ void quantise_rows(const row_args &a)
 {
     begin_after();
@@ -108,19 +108,19 @@ template <class T> __device__ __forceinline__ void quantise_rows(const row_args 
     const int ld = ARGS_LD(a.cols);
     const uint4 *p = reinterpret_cast<const uint4 *>(static_cast<const uint16_t *>(a.source) +
                                                      static_cast<size_t>(i) * ld);
-    float largest = 0.0f, v[8];
+    float v[8];
+    codes code;
     for (int c = lane; c * 8 < ld; c += 32) {
         unpack8<T>(v, p[c]);
-        largest = fmaxf(largest, largest8(v));
+        code.include(v);
     }
-    largest = warp_max(largest);
-    const float inverse = quantise_inverse(largest);
+    code.finish();
     uint2 *q = reinterpret_cast<uint2 *>(a.out.operand + static_cast<size_t>(i) * ld);
     for (int c = lane; c * 8 < ld; c += 32) {
         unpack8<T>(v, p[c]);
-        q[c] = quantise8(v, inverse);
+        q[c] = code.encode(v);
     }
-    if (lane == 0) a.out.scale[i] = quantise_scale(largest);
+    code.store(a.out, i);
 }
 
 /* out[b] = mean or maximum over the rows of sequence b, in f32, in row order.

@@ -126,55 +126,67 @@ __device__ __forceinline__ void norm_row(row<NV> &r, int cols, const norm_args &
     }
 }
 
-/* Symmetric per-row int8: scale = max|x| / 127, q = round to nearest even of x * (127 / max|x|). */
-__device__ __forceinline__ float largest8(const float (&v)[8])
-{
-    float largest = 0.0f;
+/* int8: the row's range [low, high], which includes 0, on 256 codes: q = round to nearest even of
+ * x * 255 / (high - low), plus the zero point. Symmetric codes would lose half of them wherever a
+ * row leans to one side (after GELU, after a norm with an outlier). The same steps as
+ * kernels/cpu's, so equal rows become equal codes. */
+struct codes {
+    float low, high;
+    __device__ __forceinline__ codes() : low(0.0f), high(0.0f) {}
+    __device__ __forceinline__ void include(const float (&v)[8])
+    {
 #pragma unroll
-    for (int i = 0; i < 8; i++) largest = fmaxf(largest, fabsf(v[i]));
-    return largest;
-}
-
-/* 0 for a row of zeros, and for one so small (1e-37) that it is as good as that. */
-__device__ __forceinline__ float quantise_inverse(float largest)
-{
-    const float inverse = largest > 0.0f ? 127.0f / largest : 0.0f;
-    return inverse <= 1.7014118e38f ? inverse : 0.0f;
-}
-
-__device__ __forceinline__ float quantise_scale(float largest)
-{
-    return quantise_inverse(largest) > 0.0f ? largest / 127.0f : 0.0f;
-}
-
-__device__ __forceinline__ uint2 quantise8(const float (&v)[8], float inverse)
-{
-    uint32_t q[2] = {0, 0};
-#pragma unroll
-    for (int i = 0; i < 8; i++) {
-        int n = __float2int_rn(v[i] * inverse);
-        q[i >> 2] |= static_cast<uint32_t>(n & 255) << (8 * (i & 3));
+        for (int i = 0; i < 8; i++) low = fminf(low, v[i]), high = fmaxf(high, v[i]);
     }
-    return make_uint2(q[0], q[1]);
-}
+    __device__ __forceinline__ void finish()
+    {
+        low = -warp_max(-low);
+        high = warp_max(high);
+    }
+    __device__ __forceinline__ float inverse() const
+    {
+        const float range = high - low, by = range > 0.0f ? 255.0f / range : 0.0f;
+        return by <= 1.7014118e38f ? by : 0.0f; /* a row of 1e-37: as good as zeros */
+    }
+    __device__ __forceinline__ float zero() const
+    {
+        return rintf(-low * inverse());
+    }
+    __device__ __forceinline__ uint2 encode(const float (&v)[8]) const
+    {
+        const float by = inverse(), shift = zero();
+        uint32_t q[2] = {0, 0};
+#pragma unroll
+        for (int i = 0; i < 8; i++) {
+            const float code = fminf(fmaxf(fmaf(v[i], by, shift), 0.0f), 255.0f);
+            q[i >> 2] |= static_cast<uint32_t>(__float2int_rn(code)) << (8 * (i & 3));
+        }
+        return make_uint2(q[0], q[1]);
+    }
+    __device__ __forceinline__ void store(const row_output &out, int index) const
+    {
+        if ((threadIdx.x & 31) != 0) return;
+        out.scale[index] = inverse() > 0.0f ? (high - low) / 255.0f : 0.0f;
+        out.zero[index] = static_cast<int32_t>(zero());
+    }
+};
 
 template <int NV>
-__device__ __forceinline__ void quantise_row(const row<NV> &r, int8_t *operand, float *scale,
-                                             int index, int cols)
+__device__ __forceinline__ void quantise_row(const row<NV> &r, const row_output &out, int index,
+                                             int cols)
 {
     const int lane = threadIdx.x & 31, ld = ARGS_LD(cols);
-    float largest = 0.0f;
+    codes c;
 #pragma unroll
-    for (int i = 0; i < NV; i++) largest = fmaxf(largest, largest8(r.v[i]));
-    largest = warp_max(largest);
-    const float inverse = quantise_inverse(largest);
-    uint2 *p = reinterpret_cast<uint2 *>(operand + static_cast<size_t>(index) * ld);
+    for (int i = 0; i < NV; i++) c.include(r.v[i]);
+    c.finish();
+    uint2 *p = reinterpret_cast<uint2 *>(out.operand + static_cast<size_t>(index) * ld);
 #pragma unroll
     for (int i = 0; i < NV; i++) {
         int chunk = lane + 32 * i;
-        if (chunk * 8 < ld) p[chunk] = quantise8(r.v[i], inverse);
+        if (chunk * 8 < ld) p[chunk] = c.encode(r.v[i]);
     }
-    if (lane == 0) scale[index] = quantise_scale(largest);
+    c.store(out, index);
 }
 
 template <class T, int NV>
@@ -191,7 +203,7 @@ __device__ __forceinline__ void store_row(const row<NV> &r, const row_output &ou
             if (chunk * 8 < ld) p[chunk] = pack8<T>(r.v[i]);
         }
     }
-    if (out.operand != nullptr) quantise_row(r, out.operand, out.scale, index, cols);
+    if (out.operand != nullptr) quantise_row(r, out, index, cols);
 }
 
 /* The same for rows of any width: load(chunk, v) gives 8 columns, as often as asked, and the row is
@@ -235,21 +247,19 @@ __device__ __forceinline__ void finish_wide_row(const Load &load, const norm_arg
 #pragma unroll
         for (int j = 0; j < 8; j++) v[j] = (v[j] - mean) * scale * gamma[j] + beta[j];
     };
-    float largest = 0.0f;
+    codes code;
     if (out.operand != nullptr) {
         for (int c = lane; c * 8 < cols; c += 32) {
             normed(c);
-            largest = fmaxf(largest, largest8(v));
+            code.include(v);
         }
-        largest = warp_max(largest);
-        if (lane == 0) out.scale[index] = quantise_scale(largest);
+        code.finish();
+        code.store(out, index);
     }
-    const float inverse = quantise_inverse(largest);
     for (int c = lane; c * 8 < ld; c += 32) {
         const size_t at = static_cast<size_t>(index) * ld + c * 8;
         normed(c);
-        if (out.operand != nullptr)
-            *reinterpret_cast<uint2 *>(out.operand + at) = quantise8(v, inverse);
+        if (out.operand != nullptr) *reinterpret_cast<uint2 *>(out.operand + at) = code.encode(v);
         if (out.value != nullptr)
             *reinterpret_cast<uint4 *>(static_cast<uint16_t *>(out.value) + at) = pack8<T>(v);
     }
