@@ -14,56 +14,71 @@
 
 typedef enum mma_input { INPUT_F16, INPUT_BF16, INPUT_TF32 } mma_input;
 
-/* Element e (0 or 1) of 32-bit rows that hold pairs of 16-bit numbers. */
-static inline void unpack_pairs(const uint32_t *row, mma_input type, float low[WARP_LANES],
-                                float high[WARP_LANES])
+/* A 16-bit fragment register, read in memory order (lane by lane, low half first), is an 8 x 8
+ * block: of A by rows, of B by columns. A 32-bit one is 8 x 4. So gathering is converting 64
+ * numbers, and only B is turned around, to have its columns side by side. */
+typedef double row8 __attribute__((vector_size(64)));
+
+typedef struct fragments {
+    float a[2][2][64]; /* [k block of 8][rows 0-7, 8-15][8 x 8] */
+    row8 b[2][8];      /* [k block][k]: 8 columns */
+    float c[2][64];    /* rows 0-7, 8-15 */
+} fragments;
+
+static inline void read_block(const warp *w, uint32_t place, mma_input type, float out[64])
 {
-    uint16_t part[2][WARP_LANES];
-    LANE_LOOP part[0][l] = (uint16_t)row[l];
-    LANE_LOOP part[1][l] = (uint16_t)(row[l] >> 16);
+    const uint16_t *halves = ROW(uint16_t, place);
     if (type == INPUT_BF16) {
-        bf16s_to_floats(low, part[0]);
-        bf16s_to_floats(high, part[1]);
+        bf16s_to_floats(out, halves);
+        bf16s_to_floats(out + 32, halves + 32);
     } else {
-        halves_to_floats(low, part[0]);
-        halves_to_floats(high, part[1]);
+        halves_to_floats(out, halves);
+        halves_to_floats(out + 32, halves + 32);
     }
 }
 
-/* a[16][n_k], b[n_k][8] -> c[16][8], in steps of 8 k. */
-static inline void multiply(const double (*restrict a)[16], const double (*restrict b)[8],
-                            float (*restrict c)[8], int n_k)
+static inline void read_columns(const warp *w, uint32_t place, mma_input type, row8 out[8])
 {
-    for (int row = 0; row < 16; row++)
-        for (int k0 = 0; k0 < n_k; k0 += 8) {
-            double sum[8] = {0};
-            for (int k = k0; k < k0 + 8 && k < n_k; k++)
-                for (int column = 0; column < 8; column++) sum[column] += a[row][k] * b[k][column];
-            for (int column = 0; column < 8; column++)
-                c[row][column] = (float)((double)c[row][column] + sum[column]);
-        }
+    float numbers[64];
+    read_block(w, place, type, numbers);
+    for (int k = 0; k < 8; k++)
+        for (int column = 0; column < 8; column++) out[k][column] = (double)numbers[column * 8 + k];
 }
 
-static inline void gather_16bit(const warp *w, const uint32_t *a_places, const uint32_t *b_places,
-                                mma_input type, int n_k, double a[16][16], double b[16][8])
+/* n_k / 4 registers of A, then n_k / 8 of B. */
+static inline void gather_16bit(const warp *w, const uint32_t *places, mma_input type, int n_k,
+                                fragments *f)
 {
-    float low[WARP_LANES], high[WARP_LANES];
-    for (int i = 0; i < n_k / 4; i++) {
-        unpack_pairs(ROW(uint32_t, a_places[i]), type, low, high);
-        for (int l = 0; l < WARP_LANES; l++) {
-            int row = (l >> 2) + 8 * (i & 1), k = 2 * (l & 3) + 8 * (i >> 1);
-            a[row][k] = (double)low[l];
-            a[row][k + 1] = (double)high[l];
+    for (int i = 0; i < n_k / 4; i++) read_block(w, places[i], type, f->a[i >> 1][i & 1]);
+    for (int i = 0; i < n_k / 8; i++) read_columns(w, places[n_k / 4 + i], type, f->b[i]);
+}
+
+/* c += a b, a block of 8 k at a time; n_k 4, 8 or 16. This file is compiled with contraction on:
+ * the products of two 11-bit numbers are exact in a double, so fused or not the bits are the same.
+ */
+static inline void multiply(fragments *f, int n_k)
+{
+    for (int step = 0; step < (n_k + 7) / 8; step++)
+        for (int part = 0; part < 2; part++) {
+            const float *a = f->a[step][part];
+            float *c = f->c[part];
+            for (int row = 0; row < 8; row += 4) {
+                row8 sum0 = {0}, sum1 = {0}, sum2 = {0}, sum3 = {0};
+                for (int k = 0; k < (n_k < 8 ? n_k : 8); k++) {
+                    row8 b = f->b[step][k];
+                    sum0 += (double)a[row * 8 + k] * b;
+                    sum1 += (double)a[row * 8 + 8 + k] * b;
+                    sum2 += (double)a[row * 8 + 16 + k] * b;
+                    sum3 += (double)a[row * 8 + 24 + k] * b;
+                }
+                for (int j = 0; j < 8; j++) {
+                    c[row * 8 + j] = (float)((double)c[row * 8 + j] + sum0[j]);
+                    c[row * 8 + 8 + j] = (float)((double)c[row * 8 + 8 + j] + sum1[j]);
+                    c[row * 8 + 16 + j] = (float)((double)c[row * 8 + 16 + j] + sum2[j]);
+                    c[row * 8 + 24 + j] = (float)((double)c[row * 8 + 24 + j] + sum3[j]);
+                }
+            }
         }
-    }
-    for (int i = 0; i < n_k / 8; i++) {
-        unpack_pairs(ROW(uint32_t, b_places[i]), type, low, high);
-        for (int l = 0; l < WARP_LANES; l++) {
-            int k = 2 * (l & 3) + 8 * i;
-            b[k][l >> 2] = (double)low[l];
-            b[k + 1][l >> 2] = (double)high[l];
-        }
-    }
 }
 
 static inline float canonical(float x)
@@ -71,48 +86,53 @@ static inline float canonical(float x)
     return x != x ? float_from_bits(0x7fffffffu) : x;
 }
 
+/* C and D: registers 0 and 1 are the even and odd columns of rows 0-7, 2 and 3 of rows 8-15. */
+static inline void read_sums(const warp *w, const uint32_t *places, fragments *f)
+{
+    for (int part = 0; part < 2; part++) {
+        const float *even = ROW(float, places[2 * part]), *odd = ROW(float, places[2 * part + 1]);
+        LANE_LOOP
+        {
+            f->c[part][2 * l] = even[l];
+            f->c[part][2 * l + 1] = odd[l];
+        }
+    }
+}
+
+static inline void write_sums(warp *w, const insn *in, const fragments *f)
+{
+    for (int part = 0; part < 2; part++) {
+        float *even = ROW(float, in->r[2 * part]), *odd = ROW(float, in->r[2 * part + 1]);
+        LANE_LOOP
+        {
+            even[l] = canonical(f->c[part][2 * l]);
+            odd[l] = canonical(f->c[part][2 * l + 1]);
+        }
+    }
+}
+
 /* Accumulators in f32: 4 registers in, 4 out. n_k: 8 or 16. */
 static inline void mma_16bit_f32(warp *w, const insn *in, mma_input type, int n_k)
 {
-    double a[16][16], b[16][8];
-    float c[16][8];
-    const uint32_t *places = in->r + 4;
-    gather_16bit(w, places, places + n_k / 4, type, n_k, a, b);
-    const uint32_t *c_places = places + n_k / 4 + n_k / 8;
-    for (int i = 0; i < 4; i++) {
-        const float *row = ROW(float, c_places[i]);
-        for (int l = 0; l < WARP_LANES; l++)
-            c[(l >> 2) + 8 * (i >> 1)][2 * (l & 3) + (i & 1)] = row[l];
-    }
-    multiply((const double(*)[16])a, (const double(*)[8])b, c, n_k);
-    for (int i = 0; i < 4; i++) {
-        float *row = ROW(float, in->r[i]);
-        for (int l = 0; l < WARP_LANES; l++)
-            row[l] = canonical(c[(l >> 2) + 8 * (i >> 1)][2 * (l & 3) + (i & 1)]);
-    }
+    fragments f;
+    gather_16bit(w, in->r + 4, type, n_k, &f);
+    read_sums(w, in->r + 4 + n_k / 4 + n_k / 8, &f);
+    multiply(&f, n_k);
+    write_sums(w, in, &f);
 }
 
 /* Accumulators in f16: 2 registers in, 2 out; the sum is rounded to f16 at the end. */
 static inline void mma_f16_f16(warp *w, const insn *in, int n_k)
 {
-    double a[16][16], b[16][8];
-    float c[16][8], low[WARP_LANES], high[WARP_LANES];
-    const uint32_t *places = in->r + 2;
-    gather_16bit(w, places, places + n_k / 4, INPUT_F16, n_k, a, b);
-    const uint32_t *c_places = places + n_k / 4 + n_k / 8;
-    for (int i = 0; i < 2; i++) {
-        unpack_pairs(ROW(uint32_t, c_places[i]), INPUT_F16, low, high);
-        for (int l = 0; l < WARP_LANES; l++) {
-            c[(l >> 2) + 8 * i][2 * (l & 3)] = low[l];
-            c[(l >> 2) + 8 * i][2 * (l & 3) + 1] = high[l];
-        }
-    }
-    multiply((const double(*)[16])a, (const double(*)[8])b, c, n_k);
-    for (int i = 0; i < 2; i++) {
-        uint32_t *row = ROW(uint32_t, in->r[i]);
-        for (int l = 0; l < WARP_LANES; l++)
-            row[l] = float_to_half(c[(l >> 2) + 8 * i][2 * (l & 3)]) |
-                     (uint32_t)float_to_half(c[(l >> 2) + 8 * i][2 * (l & 3) + 1]) << 16;
+    fragments f;
+    gather_16bit(w, in->r + 2, INPUT_F16, n_k, &f);
+    const uint32_t *places = in->r + 2 + n_k / 4 + n_k / 8;
+    for (int part = 0; part < 2; part++) read_block(w, places[part], INPUT_F16, f.c[part]);
+    multiply(&f, n_k);
+    for (int part = 0; part < 2; part++) {
+        uint16_t *row = ROW(uint16_t, in->r[part]);
+        floats_to_halves(row, f.c[part]);
+        floats_to_halves(row + 32, f.c[part] + 32);
     }
 }
 
@@ -151,33 +171,23 @@ static void mma_f16_f16_k8(warp *w, const insn *in, uint32_t mask)
  * t + 4 i, column g. m16n8k4 has the first half of each. The low 13 bits are ignored. */
 static inline void mma_tf32(warp *w, const insn *in, int n_k)
 {
-    double a[16][16], b[16][8];
-    float c[16][8];
+    fragments f;
     const uint32_t *places = in->r + 4;
     for (int i = 0; i < n_k / 2; i++) {
         const uint32_t *row = ROW(uint32_t, places[i]);
         for (int l = 0; l < WARP_LANES; l++)
-            a[(l >> 2) + 8 * (i & 1)][(l & 3) + 4 * (i >> 1)] =
-                (double)float_from_bits(row[l] & ~0x1fffu);
+            f.a[0][i & 1][(l >> 2) * 8 + (l & 3) + 4 * (i >> 1)] =
+                float_from_bits(row[l] & ~0x1fffu);
     }
     places += n_k / 2;
     for (int i = 0; i < n_k / 4; i++) {
         const uint32_t *row = ROW(uint32_t, places[i]);
         for (int l = 0; l < WARP_LANES; l++)
-            b[(l & 3) + 4 * i][l >> 2] = (double)float_from_bits(row[l] & ~0x1fffu);
+            f.b[0][(l & 3) + 4 * i][l >> 2] = (double)float_from_bits(row[l] & ~0x1fffu);
     }
-    places += n_k / 4;
-    for (int i = 0; i < 4; i++) {
-        const float *row = ROW(float, places[i]);
-        for (int l = 0; l < WARP_LANES; l++)
-            c[(l >> 2) + 8 * (i >> 1)][2 * (l & 3) + (i & 1)] = row[l];
-    }
-    multiply((const double(*)[16])a, (const double(*)[8])b, c, n_k);
-    for (int i = 0; i < 4; i++) {
-        float *row = ROW(float, in->r[i]);
-        for (int l = 0; l < WARP_LANES; l++)
-            row[l] = canonical(c[(l >> 2) + 8 * (i >> 1)][2 * (l & 3) + (i & 1)]);
-    }
+    read_sums(w, places + n_k / 4, &f);
+    multiply(&f, n_k);
+    write_sums(w, in, &f);
 }
 static void mma_tf32_k8(warp *w, const insn *in, uint32_t mask)
 {
@@ -190,42 +200,61 @@ static void mma_tf32_k4(warp *w, const insn *in, uint32_t mask)
     mma_tf32(w, in, 4);
 }
 
-/* 8-bit integers: n_k 16 or 32. Sums wrap, or clamp with .satfinite. */
+/* 8-bit integers: n_k 16 or 32. Sums wrap, or clamp with .satfinite. A register in memory order is
+ * 8 rows (of A) or columns (of B) of 16 k. */
+static inline void widen_block(const warp *w, uint32_t place, int is_signed, int16_t out[128])
+{
+    const uint8_t *bytes = ROW(uint8_t, place);
+    for (int i = 0; i < 128; i++)
+        out[i] = is_signed ? (int16_t)(int8_t)bytes[i] : (int16_t)bytes[i];
+}
+
+/* sum[8 rows][8 columns] += a[8][16] b[8][16]^T */
+static inline void dot_blocks(const int16_t *a, const int16_t *b, int32_t sum[64])
+{
+#if defined(__AVX2__)
+    /* Pairs of k: the columns side by side, one pair of a row against all of them. */
+    __m256i pairs[8];
+    int32_t turned[8][8];
+    for (int k = 0; k < 8; k++)
+        for (int column = 0; column < 8; column++)
+            memcpy(&turned[k][column], b + column * 16 + 2 * k, 4);
+    for (int k = 0; k < 8; k++)
+        pairs[k] = _mm256_loadu_si256((const __m256i *)(const void *)turned[k]);
+    for (int row = 0; row < 8; row++) {
+        __m256i total = _mm256_loadu_si256((const __m256i *)(const void *)(sum + 8 * row));
+        for (int k = 0; k < 8; k++) {
+            int32_t pair;
+            memcpy(&pair, a + row * 16 + 2 * k, 4);
+            total = _mm256_add_epi32(total, _mm256_madd_epi16(_mm256_set1_epi32(pair), pairs[k]));
+        }
+        _mm256_storeu_si256((__m256i *)(void *)(sum + 8 * row), total);
+    }
+#else
+    for (int row = 0; row < 8; row++)
+        for (int column = 0; column < 8; column++)
+            for (int k = 0; k < 16; k++)
+                sum[row * 8 + column] += a[row * 16 + k] * b[column * 16 + k];
+#endif
+}
+
 static inline void mma_int8(warp *w, const insn *in, int n_k, int a_signed, int b_signed, int clamp)
 {
-    int16_t a[16][32], b[8][32]; /* b by column: the dot products run along k */
-    const uint32_t *places = in->r + 4;
-    for (int i = 0; i < n_k / 8; i++) {
-        const uint32_t *row = ROW(uint32_t, places[i]);
-        for (int l = 0; l < WARP_LANES; l++)
-            for (int e = 0; e < 4; e++) {
-                uint32_t byte = row[l] >> (8 * e) & 0xff;
-                a[(l >> 2) + 8 * (i & 1)][4 * (l & 3) + 16 * (i >> 1) + e] =
-                    a_signed ? (int8_t)byte : (int16_t)byte;
-            }
+    int16_t a[2][128], b[128];
+    int32_t product[2][64] = {{0}};
+    const uint32_t *b_places = in->r + 4 + n_k / 8, *c_places = b_places + n_k / 16;
+    for (int step = 0; step < n_k / 16; step++) {
+        widen_block(w, in->r[4 + 2 * step], a_signed, a[0]);
+        widen_block(w, in->r[4 + 2 * step + 1], a_signed, a[1]);
+        widen_block(w, b_places[step], b_signed, b);
+        dot_blocks(a[0], b, product[0]);
+        dot_blocks(a[1], b, product[1]);
     }
-    places += n_k / 8;
-    for (int i = 0; i < n_k / 16; i++) {
-        const uint32_t *row = ROW(uint32_t, places[i]);
-        for (int l = 0; l < WARP_LANES; l++)
-            for (int e = 0; e < 4; e++) {
-                uint32_t byte = row[l] >> (8 * e) & 0xff;
-                b[l >> 2][4 * (l & 3) + 16 * i + e] = b_signed ? (int8_t)byte : (int16_t)byte;
-            }
-    }
-    places += n_k / 16;
-    int32_t product[16][8];
-    for (int row = 0; row < 16; row++)
-        for (int column = 0; column < 8; column++) {
-            int32_t sum = 0;
-            for (int k = 0; k < n_k; k++) sum += a[row][k] * b[column][k];
-            product[row][column] = sum;
-        }
     for (int i = 0; i < 4; i++) {
         uint32_t sums[WARP_LANES];
-        const uint32_t *c = ROW(uint32_t, places[i]);
+        const uint32_t *c = ROW(uint32_t, c_places[i]);
         for (int l = 0; l < WARP_LANES; l++) {
-            int32_t p = product[(l >> 2) + 8 * (i >> 1)][2 * (l & 3) + (i & 1)];
+            int32_t p = product[i >> 1][2 * l + (i & 1)];
             if (clamp) {
                 int64_t sum = (int64_t)(int32_t)c[l] + p;
                 sums[l] = (uint32_t)(sum > INT32_MAX   ? INT32_MAX

@@ -53,6 +53,9 @@ set_target_properties(crank_emu PROPERTIES
 if(NOT CRANK_SANITIZE)
     target_link_options(crank_emu PRIVATE -Wl,--no-undefined)
 endif()
+# exec_mma.c says why contraction changes no bits there.
+set_source_files_properties(${CMAKE_SOURCE_DIR}/kernels/emu/exec_mma.c PROPERTIES
+    COMPILE_OPTIONS -ffp-contract=fast)
 set_source_files_properties(${CMAKE_SOURCE_DIR}/kernels/emu/exec_rounding.c PROPERTIES
     COMPILE_OPTIONS -frounding-math)
 
