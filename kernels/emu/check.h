@@ -54,11 +54,8 @@ void reporter_host(reporter *r, uint32_t check, const char *format, ...)
 #define LAST_EPOCH 0xfffu
 #define LAST_WARP_EPOCH 0xffu
 
-typedef struct shared_shadow {
-    uint32_t *written, *read; /* SHARED_WINDOW_BYTES each */
-    uint32_t epoch, first_epoch;
-    uint32_t dirty_from, dirty_to; /* the bytes with stamps */
-} shared_shadow;
+struct shared_shadow;
+struct shared_finding;
 
 typedef enum shared_access {
     ACCESS_READ,
@@ -67,6 +64,19 @@ typedef enum shared_access {
     ACCESS_ASYNC_ISSUE,
     ACCESS_ASYNC_DONE
 } shared_access;
+
+/* Records an access of bytes at address (inside the window) by a thread and says what is wrong with
+ * it. */
+typedef void (*shadow_access_function)(struct shared_shadow *s, shared_access access,
+                                       uint32_t address, uint32_t bytes, uint32_t thread,
+                                       uint32_t warp_epoch, struct shared_finding *found);
+
+typedef struct shared_shadow {
+    shadow_access_function access;
+    uint32_t *written, *read; /* SHARED_WINDOW_BYTES each */
+    uint32_t epoch, first_epoch;
+    uint32_t dirty_from, dirty_to; /* the bytes with stamps */
+} shared_shadow;
 
 /* What an access found: a bit mask of EMU_CHECK_..., with the other thread of a race. */
 typedef struct shared_finding {
@@ -81,10 +91,5 @@ void shared_shadow_close(shared_shadow *s);
 void shared_shadow_begin_block(shared_shadow *s);
 void shared_shadow_barrier(shared_shadow *s);
 /* A warp's epoch ran out: its stamps of this block epoch become old ones. */
-void shared_shadow_age_warp(shared_shadow *s, uint32_t warp);
-/* Records an access of bytes at address (inside the window) by a thread and says what is wrong with
- * it. */
-void shared_shadow_access(shared_shadow *s, shared_access access, uint32_t address, uint32_t bytes,
-                          uint32_t thread, uint32_t warp_epoch, shared_finding *found);
-
+void shared_shadow_age_warp(shared_shadow *s, uint32_t index);
 #endif

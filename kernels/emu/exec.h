@@ -27,9 +27,9 @@ typedef struct async_copy {
     const insn *in;
     uint32_t mask; /* lanes whose copy has not been done */
     uint32_t destination[WARP_LANES];
-    uint64_t source[WARP_LANES];
-    uint32_t bytes[WARP_LANES]; /* to read; the rest of in->size is zeros */
-    uint32_t group[WARP_LANES]; /* the lane's open group when it was issued */
+    const uint8_t *source[WARP_LANES]; /* NULL: not readable */
+    uint32_t bytes[WARP_LANES];        /* to read; the rest of in->size is zeros */
+    uint32_t group[WARP_LANES];        /* the lane's open group when it was issued */
 } async_copy;
 
 typedef struct warp {
@@ -107,6 +107,15 @@ typedef struct block {
 /* exec_report.c: a finding at one lane. other: the other thread of a race, or UINT32_MAX. */
 void exec_report(warp *w, const insn *in, int lane, uint32_t check, uint64_t address,
                  uint32_t other, const char *format, ...) __attribute__((format(printf, 7, 8)));
+/* Lanes in a mask; most masks are full, and not every host has an instruction for it. */
+static inline uint32_t lane_count(uint32_t mask)
+{
+    if (mask == FULL_WARP) return WARP_LANES;
+    mask -= mask >> 1 & 0x55555555u;
+    mask = (mask & 0x33333333u) + (mask >> 2 & 0x33333333u);
+    return (((mask + (mask >> 4)) & 0x0f0f0f0fu) * 0x01010101u) >> 24;
+}
+
 static inline uint32_t warp_thread(const warp *w, int lane)
 {
     return w->index * WARP_LANES + (uint32_t)lane;
@@ -116,7 +125,13 @@ static inline uint32_t warp_thread(const warp *w, int lane)
 void exec_print(warp *w, const insn *in, uint32_t mask);
 void exec_assert(warp *w, const insn *in, uint32_t mask);
 
-/* exec_memory.c */
+/* exec_async.c */
+void exec_cp_async(warp *w, const insn *in, uint32_t mask);
+void exec_commit_group(warp *w, const insn *in, uint32_t mask);
+void exec_wait_group(warp *w, const insn *in, uint32_t mask);
+void exec_wait_all(warp *w, const insn *in, uint32_t mask);
+void exec_ldmatrix(warp *w, const insn *in, uint32_t mask);
+void exec_stmatrix(warp *w, const insn *in, uint32_t mask);
 void async_commit(warp *w, uint32_t mask);
 /* Carries out the copies of lanes in mask whose group is below limit[lane]. */
 void async_finish(warp *w, uint32_t mask, const uint32_t *limit);

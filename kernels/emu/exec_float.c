@@ -454,8 +454,9 @@ HALF_RELATIONS(bf16x2, HALF_BF16 | HALF_PAIR)
     SETP_ROW(ge, type, c)                                                                          \
     SETP_ROW(equ, type, c)                                                                         \
     SETP_ROW(neu, type, c)                                                                         \
-    SETP_ROW(ltu, type, c) SETP_ROW(leu, type, c) SETP_ROW(gtu, type, c) SETP_ROW(geu, type, c)    \
-        SETP_ROW(num, type, c) SETP_ROW(nan, type, c)
+    SETP_ROW(ltu, type, c)                                                                         \
+    SETP_ROW(leu, type, c)                                                                         \
+    SETP_ROW(gtu, type, c) SETP_ROW(geu, type, c) SETP_ROW(num, type, c) SETP_ROW(nan, type, c)
 
 /* clang-format off */
 static const op_row rows[] = {

@@ -183,7 +183,7 @@ static void arrive_barrier(warp *w, const insn *in, uint32_t mask, uint32_t pc)
                     "threads of a block meet at two different barriers, the other at PTX line %u",
                     b->launch->function->code[bar->pc].line);
     }
-    bar->arrived += (uint32_t)__builtin_popcount(mask);
+    bar->arrived += lane_count(mask);
     if (in->aux & BARRIER_ARRIVE) {
         set_pc(w, mask, pc + 1);
     } else {
@@ -283,7 +283,7 @@ static void run_warp(block *b, warp *w, uint64_t stop)
                 mask &= in->guarded == 1 ? p : ~p;
             }
             counts[pc].warps++;
-            counts[pc].lanes += (uint64_t)__builtin_popcount(mask);
+            counts[pc].lanes += lane_count(mask);
             steps++;
             if (in->kind == KIND_PLAIN) {
                 if (mask) in->fn(w, in, mask);
@@ -335,7 +335,7 @@ static void run_warp(block *b, warp *w, uint64_t stop)
                 set_pc(w, mask, pc);
                 async_exit(w, in, mask);
                 w->live &= ~mask;
-                b->live_threads -= (uint32_t)__builtin_popcount(mask);
+                b->live_threads -= lane_count(mask);
                 barriers_after_exit(w, in);
                 break;
             default: b->trapped = TRAPPED_BY_TRAP; break;

@@ -8,7 +8,8 @@
 #define DECLARE_TABLES(isa)                                                                        \
     extern const op_table emu_integer_ops_##isa, emu_float_ops_##isa, emu_convert_ops_##isa,       \
         emu_mma_ops_##isa;                                                                         \
-    extern const dot_function emu_dot_##isa;
+    extern const dot_function emu_dot_##isa;                                                       \
+    extern const shadow_access_function emu_shadow_access_##isa;
 extern const op_table emu_warp_ops, emu_rounding_ops;
 DECLARE_TABLES(base)
 #define TABLE_LIST(isa)                                                                            \
@@ -66,4 +67,13 @@ const char *emu_instruction_name(size_t index)
     for (size_t i = 0; ops_family_names[i] != NULL; i++)
         if (index-- == 0) return ops_family_names[i];
     return NULL;
+}
+
+shadow_access_function ops_shadow_access(void)
+{
+#ifdef EMU_X86
+    if (host_level() == 2) return emu_shadow_access_avx512;
+    if (host_level() == 1) return emu_shadow_access_avx2;
+#endif
+    return emu_shadow_access_base;
 }

@@ -1,8 +1,8 @@
 # libcrank_emu.so: the CUDA driver for machines without a GPU. It stands alone (base/ is compiled
-# in) and uses no NVIDIA file. exec_{integer,float,convert,mma,dot}.c are compiled once per instruction
+# in) and uses no NVIDIA file. exec_{integer,float,convert,mma,dot,shadow}.c are compiled once per instruction
 # set of the host; the best one is chosen when a module is loaded.
 file(GLOB CRANK_EMU_FILES CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/kernels/emu/*.c)
-set(CRANK_EMU_LANE_FILES integer float convert mma dot)
+set(CRANK_EMU_LANE_FILES integer float convert mma dot shadow)
 foreach(name IN LISTS CRANK_EMU_LANE_FILES)
     list(REMOVE_ITEM CRANK_EMU_FILES ${CMAKE_SOURCE_DIR}/kernels/emu/exec_${name}.c)
 endforeach()
