@@ -677,8 +677,10 @@ static void close_listener(server *s)
         if (client < 0) break;
         MHD_add_connection(s->daemon, client, (struct sockaddr *)&peer, bytes);
     }
-    close(fd);
-    s->listener = -1;
+    /* Shut, not closed: the daemon's thread may still take the descriptor out of its epoll set, and
+     * libmicrohttpd aborts the program when that fails. From here on the kernel refuses. */
+    shutdown(fd, SHUT_RD);
+    s->shut_listener = fd;
 }
 
 static size_t unfinished(server *s)
@@ -750,6 +752,7 @@ void server_stop(server *s)
     }
     if (s->daemon != NULL) MHD_stop_daemon(s->daemon);
     s->daemon = NULL;
+    if (s->shut_listener > 0) close(s->shut_listener); /* until then the daemon's own */
     pthread_mutex_destroy(&s->lock);
     pthread_key_delete(s->parser_key);
 }

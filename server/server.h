@@ -123,6 +123,7 @@ struct server {
     log_writer log;
     struct MHD_Daemon *daemon;
     int listener;
+    int shut_listener; /* taken back from the daemon while draining; 0: not yet */
     pthread_mutex_t lock;
     connection *connections;
     size_t n_connections;
