@@ -208,7 +208,8 @@ Test(cuda_engine, the_order_of_blocks_and_warps_does_not_show, .timeout = 600)
     const emulator *e = cuda_emulator();
     if (cuda_skipped("the_order_of_blocks_and_warps_does_not_show")) return;
     if (e == NULL) {
-        printf("[SKIP] the_order_of_blocks_and_warps_does_not_show: needs the emulator\n");
+        fprintf(stderr,
+                "SKIPPED: the_order_of_blocks_and_warps_does_not_show: needs the emulator\n");
         return;
     }
     if (!rows_open(&r, "bert-h64")) return;
@@ -326,7 +327,7 @@ Test(cuda_engine, any_device_allocation_may_fail, .timeout = 300)
     const emulator *e = cuda_emulator();
     if (cuda_skipped("any_device_allocation_may_fail")) return;
     if (e == NULL) {
-        printf("[SKIP] any_device_allocation_may_fail: needs the emulator\n");
+        fprintf(stderr, "SKIPPED: any_device_allocation_may_fail: needs the emulator\n");
         return;
     }
     if (!rows_open(&r, "bert-h64")) return;
@@ -365,7 +366,7 @@ Test(cuda_engine, a_fault_on_the_device_sticks)
     const emulator *e = cuda_emulator();
     if (cuda_skipped("a_fault_on_the_device_sticks")) return;
     if (e == NULL) {
-        printf("[SKIP] a_fault_on_the_device_sticks: needs the emulator\n");
+        fprintf(stderr, "SKIPPED: a_fault_on_the_device_sticks: needs the emulator\n");
         return;
     }
     if (!rows_open(&r, "bert-h64")) return;

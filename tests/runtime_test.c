@@ -31,7 +31,8 @@ static void verify_folder(const char *name, int least_checks)
 {
     char dir[512];
     if (!golden_find(dir, name)) {
-        printf("SKIPPED: golden folder %s is neither in tests/fixtures nor in ../shared\n", name);
+        fprintf(stderr, "SKIPPED: golden folder %s is neither in tests/fixtures nor in ../shared\n",
+                name);
         return;
     }
     crank_model *model = open_model(dir, CRANK_DEVICE_REF, CRANK_DTYPE_AUTO);
@@ -132,7 +133,7 @@ static void verify_tiny(crank_device device, crank_dtype type)
         crank_model *model = NULL;
         crank_status status = crank_model_open(&model, dir, &options, &error);
         if (status == CRANK_UNSUPPORTED) {
-            printf("SKIPPED: %s: %s\n", tiny[i], error.message);
+            fprintf(stderr, "SKIPPED: %s: %s\n", tiny[i], error.message);
             continue;
         }
         cr_assert_eq(status, CRANK_OK, "%s: %s", tiny[i], error.message);

@@ -6,11 +6,20 @@
  * writes these zeros too, so that 16-byte loads of whole rows need no masks.
  *
  * Counts that differ from batch to batch are read from device memory (row_count): the arguments
- * of a launch then depend on the size bucket only, and a captured graph serves a whole bucket. */
+ * of a launch then depend on the size bucket only, and a captured graph serves a whole bucket.
+ *
+ * Lists of launches are compared byte by byte to find such a graph, so no structure has hidden
+ * padding, whose bytes nobody sets: -Wpadded is an error here. `unused` members fill the gaps; an
+ * initialiser that does not name them makes them zero. */
 #ifndef CRANK_CUDA_ARGS_H
 #define CRANK_CUDA_ARGS_H
 
 #include <stdint.h>
+
+#if defined(__GNUC__) && !defined(__CUDACC__)
+#pragma GCC diagnostic push
+#pragma GCC diagnostic error "-Wpadded"
+#endif
 
 /* Elements between two rows of a tensor with `cols` columns. */
 #define ARGS_LD(cols) (((cols) + 15) / 16 * 16)
@@ -18,7 +27,7 @@
 /* rows = device != NULL ? *device : value */
 typedef struct row_count {
     const int32_t *device;
-    int32_t value;
+    int32_t value, unused;
 } row_count;
 
 /* The batch as kernels see it: one block of int32, copied from mapped host memory by batch_copy.
@@ -34,6 +43,7 @@ typedef struct copy_args {
     const void *source; /* mapped host memory, 16-byte aligned */
     void *target;
     int32_t n_vectors; /* of 16 bytes */
+    int32_t unused;
 } copy_args;
 
 /* Element types of lookup tables and activations inside kernels. */
@@ -72,7 +82,7 @@ typedef struct embed_args {
     int32_t cols, vectors;
     const int32_t *ids, *types, *positions;
     const void *word, *type, *position; /* tables, NULL: absent */
-    int32_t table_type;                 /* ARGS_F32 .. */
+    int32_t table_type, unused;         /* ARGS_F32 .. */
     norm_args norm;
     row_output out;
 } embed_args;
@@ -109,16 +119,16 @@ typedef struct attention_args {
     int32_t vectors;    /* 16-byte loads of head rows are legal */
     float scale;
     int32_t window; /* 0: none */
-    const float *distance_bias;
     int32_t distance_span;
+    const float *distance_bias;
     const float *cos, *sin;
     const int32_t *relative_index; /* ops_relative; NULL: none */
-    int32_t relative_span;
     /* Q . PK and K . PQ of every token with every bucket, [T, group, relative_ld] f16, for the
      * heads of this launch; NULL: the term is absent. See relative.cu. */
     const void *relative_q, *relative_k;
-    int32_t relative_ld;
+    int32_t relative_span, relative_ld;
     int32_t first_head; /* of this launch; its heads are gridDim.y */
+    int32_t unused;
 } attention_args;
 
 /* see relative.cu */
@@ -142,13 +152,11 @@ typedef struct attention_rows_args {
     int32_t n_heads, head_width;
     int32_t max_keys; /* room for scores in shared memory */
     float scale;
-    int32_t window;
+    int32_t window, distance_span, relative_span;
     const float *distance_bias;
-    int32_t distance_span;
     const float *cos, *sin;
     const int32_t *relative_index; /* ops_relative; NULL: none */
     const float *relative_key, *relative_query;
-    int32_t relative_span;
 } attention_rows_args;
 
 /* The folded form in three launches: u = Wk^T q; c = softmax(x u) x; out = Wv c + b. */
@@ -163,9 +171,8 @@ typedef struct fold_args {
     int32_t n_heads, head_width, d;
     int32_t max_keys;
     float scale;
-    int32_t window;
+    int32_t window, distance_span;
     const float *distance_bias;
-    int32_t distance_span;
 } fold_args;
 
 typedef struct pool_args {
@@ -174,12 +181,13 @@ typedef struct pool_args {
     const void *x;
     void *out;
     int32_t cols, ld, maximum; /* maximum 0: mean */
+    int32_t unused;
 } pool_args;
 
 typedef struct head_args {
     row_count n_rows;
     const void *x;
-    int32_t x_ld, d_in, d_dense, labels, activation;
+    int32_t x_ld, d_in, d_dense, labels, activation, unused;
     const float *dense, *dense_bias; /* dense NULL: none */
     norm_args norm;
     const float *out, *out_bias;
@@ -191,8 +199,12 @@ typedef struct head_args {
 typedef struct vectors_args {
     row_count n_rows;
     const void *x;
-    int32_t ld, cols, normalize;
+    int32_t ld, cols, normalize, unused;
     float *vectors; /* mapped host memory: [rows, cols] */
 } vectors_args;
+
+#if defined(__GNUC__) && !defined(__CUDACC__)
+#pragma GCC diagnostic pop
+#endif
 
 #endif

@@ -23,9 +23,9 @@ int32_t cuda_bucket(int32_t n)
 row_count cuda_rows(const ops_context *ctx, int32_t rows)
 {
     const int32_t *header = (const int32_t *)(uintptr_t)cuda_stream_of(ctx)->in_device;
-    if (rows == ctx->batch.n_tokens) return (row_count){header + BATCH_TOKENS, 0};
-    if (rows == ctx->batch.n_sequences) return (row_count){header + BATCH_SEQUENCES, 0};
-    return (row_count){NULL, rows};
+    if (rows == ctx->batch.n_tokens) return (row_count){.device = header + BATCH_TOKENS};
+    if (rows == ctx->batch.n_sequences) return (row_count){.device = header + BATCH_SEQUENCES};
+    return (row_count){.value = rows};
 }
 
 int32_t cuda_grid_rows(const ops_context *ctx, int32_t rows)
@@ -333,8 +333,9 @@ crank_status cuda_begin(ops_context *ctx, const ops_batch *host, crank_error *er
     b->positions = in_device(s, s->positions);
     b->starts = in_device(s, s->starts);
     if (host->key_counts != NULL) b->key_counts = in_device(s, s->key_counts);
-    copy_args args = {(const void *)(uintptr_t)s->in_mapped, in_device(s, 0),
-                      (int32_t)(s->in_used / 4)};
+    copy_args args = {.source = (const void *)(uintptr_t)s->in_mapped,
+                      .target = in_device(s, 0),
+                      .n_vectors = (int32_t)(s->in_used / 4)};
     cuda_launch(ctx, cuda_find(KERNEL_BATCH_COPY, OPS_F32, 0),
                 (uint32_t)((args.n_vectors + 255) / 256), 1, 1, 256, 0, &args, sizeof args);
     return CRANK_OK;

@@ -141,6 +141,8 @@ static void free_context(void)
     while (d->modules.next != &d->modules) module_free(LINK_ITEM(module_object, d->modules.next));
     d->n_host_allocations = 0;
     device_close(&d->memory);
+    executor_close(d->executor);
+    d->executor = NULL;
 }
 
 void driver_close_state(void)
@@ -254,14 +256,11 @@ int emu_configure(const emu_options *options)
     return 0;
 }
 
-void emu_reset(void)
+/* Everything but the options; the next call begins anew. */
+static void forget_all(void)
 {
     driver *d = &emu_driver;
-    pthread_mutex_lock(&d->lock);
-    prepare();
     free_context();
-    executor_close(d->executor);
-    d->executor = NULL;
     counters_clear();
     mem_free(d->counters);
     d->counters = NULL;
@@ -273,7 +272,25 @@ void emu_reset(void)
     d->message[0] = '\0';
     driver_context_gone();
     d->initialised = 0;
+}
+
+void emu_reset(void)
+{
+    driver *d = &emu_driver;
+    pthread_mutex_lock(&d->lock);
     prepare();
+    forget_all();
+    prepare();
+    pthread_mutex_unlock(&d->lock);
+}
+
+/* A program that closes the library gets back what counters and reports take, and a context that it
+ * never released. A call that another thread is in keeps what it uses. */
+static __attribute__((destructor)) void unload(void)
+{
+    driver *d = &emu_driver;
+    if (pthread_mutex_trylock(&d->lock) != 0) return;
+    if (d->initialised) forget_all();
     pthread_mutex_unlock(&d->lock);
 }
 

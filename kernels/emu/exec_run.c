@@ -497,7 +497,8 @@ static int prepare_worker(worker *k, const launch *l)
 {
     const ptx_function *f = l->function;
     block *b = &k->block;
-    size_t registers = ((size_t)f->register_bytes + 63) / 64 * 64;
+    /* At least one line, so that a kernel without registers has an array like any other. */
+    size_t registers = ((size_t)f->register_bytes + 64) / 64 * 64;
     if (b->shared == NULL && (b->shared = mem_alloc_aligned(SHARED_WINDOW_BYTES)) == NULL) return 0;
     if (k->register_capacity < registers * l->n_warps) {
         mem_free_aligned(b->registers);

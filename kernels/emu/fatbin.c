@@ -4,6 +4,7 @@
 
 #define FATBIN_MAGIC 0xba55ed50u
 #define WRAPPER_MAGIC 0x466243b1u
+#define ELF_MAGIC 0x464c457fu
 
 typedef struct fatbin_header {
     uint32_t magic;
@@ -45,35 +46,47 @@ static int suits(uint32_t arch, char suffix, uint32_t capability)
     return suffix ? arch == capability : arch <= capability;
 }
 
+/* Whether image begins with these four bytes, none of which is zero. Bytes are looked at one by
+ * one: a text of unknown size may end before the fourth. */
+static int begins_with(const uint8_t *image, size_t image_bytes, uint32_t magic)
+{
+    for (size_t i = 0; i < 4; i++) {
+        if ((image_bytes != 0 && i >= image_bytes) || image[i] != (uint8_t)(magic >> 8 * i))
+            return 0;
+    }
+    return 1;
+}
+
+static crank_status take_text(const uint8_t *at, size_t image_bytes, uint32_t capability,
+                              const char **text, size_t *bytes, crank_error *error)
+{
+    size_t length = image_bytes ? strnlen((const char *)at, image_bytes) : strlen((const char *)at);
+    uint32_t arch;
+    char suffix;
+    CRANK_CHECK(!begins_with(at, image_bytes, ELF_MAGIC), UNSUPPORTED, error,
+                "a cubin alone: the emulator needs PTX (nvcc -fatbin "
+                "-gencode arch=compute_80,code=compute_80 --compress-mode=none)");
+    CRANK_CHECK(read_target((const char *)at, length, &arch, &suffix), FORMAT, error,
+                "neither a fatbin nor PTX text");
+    CRANK_CHECK(suits(arch, suffix, capability), UNSUPPORTED, error,
+                "PTX for sm_%u on a device of compute capability %u.%u", arch, capability / 10,
+                capability % 10);
+    *text = (const char *)at;
+    *bytes = length;
+    return CRANK_OK;
+}
+
 crank_status fatbin_find_ptx(const void *image, size_t image_bytes, uint32_t capability,
                              const char **text, size_t *bytes, crank_error *error)
 {
     const uint8_t *at = image;
-    uint32_t magic = 0;
-    if (image_bytes == 0 || image_bytes >= 4) memcpy(&magic, at, 4);
-    if (magic == WRAPPER_MAGIC) {
-        const uint8_t *inner;
-        CRANK_CHECK(image_bytes == 0 || image_bytes >= 24, FORMAT, error, "fatbin: cut short");
-        memcpy(&inner, at + 8, sizeof inner);
-        return fatbin_find_ptx(inner, 0, capability, text, bytes, error);
+    if (begins_with(at, image_bytes, WRAPPER_MAGIC)) {
+        /* It holds a pointer, which means nothing in a file. */
+        CRANK_CHECK(image_bytes == 0, FORMAT, error, "fatbin: a wrapper, not a fatbin");
+        memcpy(&at, at + 8, sizeof at);
     }
-    if (magic != FATBIN_MAGIC) {
-        size_t length =
-            image_bytes ? strnlen((const char *)at, image_bytes) : strlen((const char *)at);
-        uint32_t arch;
-        char suffix;
-        CRANK_CHECK(memcmp(&magic, "\177ELF", 4) != 0, UNSUPPORTED, error,
-                    "a cubin alone: the emulator needs PTX (nvcc -fatbin "
-                    "-gencode arch=compute_80,code=compute_80 --compress-mode=none)");
-        CRANK_CHECK(read_target((const char *)at, length, &arch, &suffix), FORMAT, error,
-                    "neither a fatbin nor PTX text");
-        CRANK_CHECK(suits(arch, suffix, capability), UNSUPPORTED, error,
-                    "PTX for sm_%u on a device of compute capability %u.%u", arch, capability / 10,
-                    capability % 10);
-        *text = (const char *)at;
-        *bytes = length;
-        return CRANK_OK;
-    }
+    if (!begins_with(at, image_bytes, FATBIN_MAGIC))
+        return take_text(at, image_bytes, capability, text, bytes, error);
     fatbin_header header;
     CRANK_CHECK(image_bytes == 0 || image_bytes >= sizeof header, FORMAT, error,
                 "fatbin: cut short");

@@ -20,9 +20,9 @@ const char *cuda_library(void)
 bool cuda_skipped(const char *test)
 {
     if (cuda_image_version != 0 && cuda_library() != NULL) return false;
-    printf("[SKIP] %s: %s\n", test,
-           cuda_image_version == 0 ? "this build has no GPU kernels (no nvcc)"
-                                   : "no emulator library and no GPU");
+    fprintf(stderr, "SKIPPED: %s: %s\n", test,
+            cuda_image_version == 0 ? "this build has no GPU kernels (no nvcc)"
+                                    : "no emulator library and no GPU");
     return true;
 }
 

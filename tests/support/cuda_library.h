@@ -9,8 +9,8 @@
 
 /* NULL: there is none. */
 const char *cuda_library(void);
-/* True, and says "[SKIP] test ..." on stdout, when this build has no kernels or there is no driver.
- */
+/* True, and says "SKIPPED: test ..." on stderr, when this build has no kernels or there is no
+ * driver. */
 bool cuda_skipped(const char *test);
 
 /* The emulator's own functions, looked up once; NULL when the library is a real driver. */
