@@ -38,7 +38,7 @@ struct cli_command {
 
 extern const cli_command rank_command, score_command, rerank_command, eval_command,
     tokenize_command, convert_command, verify_command, info_command, synth_command, bench_command,
-    serve_command;
+    serve_command, encode_command;
 
 /* One line on stderr: "crank NAME: message". Control characters in it become '?', for names and
  * texts of untrusted files may be in it. */

@@ -12,7 +12,7 @@ static const cli_command *const commands[] = {
     &serve_command,
 #endif
     &tokenize_command, &convert_command, &verify_command, &info_command,
-    &synth_command,    &bench_command,
+    &synth_command,    &bench_command,   &encode_command,
 };
 
 enum { N_COMMANDS = sizeof commands / sizeof commands[0] };

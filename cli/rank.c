@@ -5,14 +5,9 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "cli/documents.h"
 #include "cli/model.h"
 #include "cli/output.h"
-#include "cli/records.h"
-
-typedef struct document {
-    crank_text text;
-    const char *id; /* NULL: the line carried none */
-} document;
 
 #define MOST_STAGES 8
 
@@ -26,7 +21,7 @@ typedef struct stage {
 
 typedef struct rank_job {
     model_flags model;
-    const char *query, *out_path, *stage_list;
+    const char *query, *out_path, *stage_list, *embeddings_path;
     size_t depth;
     int json, no_text, format, aggregate;
     stage stages[MOST_STAGES];
@@ -34,34 +29,14 @@ typedef struct rank_job {
     size_t *kept; /* [n_kept]: documents that the next stage gets, in the order of the last */
     size_t n_kept;
     records in;
-    store keep;
-    document *docs;
-    size_t n;
+    documents docs;
+    crank_embeddings *embeddings; /* with --embeddings: instead of texts */
+    size_t *candidates;           /* [n_kept]; NULL: all of them */
     crank_result *results;
     size_t n_results;
     crank_usage usage;
     int64_t total_us;
 } rank_job;
-
-static cli_exit read_documents(rank_job *job)
-{
-    records *r = &job->in;
-    size_t capacity = 0;
-    for (;;) {
-        crank_text line;
-        document doc = {{NULL, 0}, NULL};
-        cli_exit code = records_next(r, &line);
-        if (code != CLI_OK || !line.data) return code;
-        if (r->object) {
-            code = record_id_in(r, r->object, "", "id", 0, &job->keep, &doc.id);
-            if (code == CLI_OK) code = record_text(r, "text", 1, &line);
-            if (code != CLI_OK) return code;
-        }
-        doc.text = store_text(&job->keep, line.data, line.bytes);
-        job->docs = cli_append(job->docs, job->n, &capacity, sizeof *job->docs);
-        job->docs[job->n++] = doc;
-    }
-}
 
 /* Orders the kept documents; results are theirs, best first, index as in docs. */
 static cli_exit rank_documents(rank_job *job, opened_model *opened, size_t top_k)
@@ -75,7 +50,7 @@ static cli_exit rank_documents(rank_job *job, opened_model *opened, size_t top_k
     options.aggregation = (crank_aggregation)job->aggregate;
     crank_text query = {job->query, strlen(job->query)};
     crank_text *texts = cli_alloc(job->n_kept, sizeof *texts);
-    for (size_t i = 0; i < job->n_kept; i++) texts[i] = job->docs[job->kept[i]].text;
+    for (size_t i = 0; i < job->n_kept; i++) texts[i] = job->docs.at[job->kept[i]].text;
     crank_error error = {0};
     crank_status status = crank_rank(opened->session, query, texts, job->n_kept, &options,
                                      job->results, &job->n_results, &job->usage, &error);
@@ -111,15 +86,51 @@ static cli_exit run_stage(rank_job *job, int number, opened_model *opened)
 
 static cli_exit run_stages(rank_job *job, opened_model *opened)
 {
-    job->kept = cli_alloc(job->n, sizeof *job->kept);
-    job->results = cli_alloc(job->n, sizeof *job->results);
-    job->n_kept = job->n;
-    for (size_t i = 0; i < job->n; i++) job->kept[i] = i;
+    job->kept = cli_alloc(job->docs.n, sizeof *job->kept);
+    job->results = cli_alloc(job->docs.n, sizeof *job->results);
+    job->n_kept = job->docs.n;
+    for (size_t i = 0; i < job->docs.n; i++) job->kept[i] = i;
     for (int i = 0; i < job->n_stages; i++) {
         cli_exit code = run_stage(job, i, opened);
         if (code != CLI_OK) return code;
     }
     return CLI_OK;
+}
+
+/* ---- embeddings ---- */
+
+static cli_exit rank_embeddings(rank_job *job, opened_model *opened, size_t n)
+{
+    crank_error error = {0};
+    crank_score_options options = score_options_of(&job->model);
+    crank_text query = {job->query, strlen(job->query)};
+    size_t most = job->candidates ? job->n_kept : n;
+    job->results = cli_alloc(most > 0 ? most : 1, sizeof *job->results);
+    crank_status status =
+        crank_rank_embeddings(opened->session, query, job->embeddings, job->candidates, job->n_kept,
+                              &options, job->results, &job->n_results, &job->usage, &error);
+    return status == CRANK_OK ? CLI_OK : cli_fail_status(&error, 0);
+}
+
+/* The documents' vectors come from a file; FILE, where there is one, names candidates. */
+static cli_exit run_embeddings(rank_job *job, opened_model *opened, const char *candidates)
+{
+    crank_error error = {0};
+    crank_embeddings_info info = {.size = sizeof info};
+    cli_exit code = CLI_OK;
+    if (crank_embeddings_open(&job->embeddings, job->embeddings_path, &error) != CRANK_OK ||
+        crank_embeddings_describe(job->embeddings, &info, &error) != CRANK_OK)
+        return cli_fail_status(&error, 0);
+    documents_of_embeddings(&job->docs, job->embeddings, info.documents);
+    if (candidates) code = records_open(&job->in, candidates, (record_format)job->format);
+    if (code == CLI_OK && candidates)
+        code = documents_read_candidates(&job->candidates, &job->n_kept, &job->in, job->embeddings,
+                                         info.documents);
+    job->model.path = job->stages[0].path;
+    job->no_text = 1;
+    if (code == CLI_OK) code = model_open(opened, &job->model, 1);
+    if (code == CLI_OK) code = rank_embeddings(job, opened, info.documents);
+    return code;
 }
 
 /* A model that is not there is said before documents are read from a pipe. */
@@ -168,7 +179,7 @@ static void put_json(FILE *to, const rank_job *job, const opened_model *opened)
     fputs(",\"results\":[", to);
     for (size_t i = 0; i < job->n_results; i++) {
         const crank_result *result = &job->results[i];
-        const document *doc = &job->docs[result->index];
+        const document *doc = &job->docs.at[result->index];
         fprintf(to, "%s{\"index\":%zu", i ? "," : "", result->index);
         if (doc->id) {
             fputs(",\"id\":", to);
@@ -209,7 +220,7 @@ static void put_json(FILE *to, const rank_job *job, const opened_model *opened)
 static void put_columns(FILE *to, const rank_job *job)
 {
     for (size_t i = 0; i < job->n_results; i++) {
-        const document *doc = &job->docs[job->results[i].index];
+        const document *doc = &job->docs.at[job->results[i].index];
         fprintf(to, "%zu\t%.9g\t", i + 1, (double)job->results[i].score);
         if (doc->id)
             put_plain(to, doc->id, strlen(doc->id));
@@ -236,7 +247,7 @@ static void put_table(FILE *to, const rank_job *job)
     enum { BAR = 12, MOST_ID = 28 };
     int id_columns = 5, rank_columns = 2;
     for (size_t i = 0; i < job->n_results; i++) {
-        const char *id = job->docs[job->results[i].index].id;
+        const char *id = job->docs.at[job->results[i].index].id;
         int columns = id ? terminal_text_width(id, strlen(id)) : 5;
         if (columns > id_columns) id_columns = columns < MOST_ID ? columns : MOST_ID;
     }
@@ -247,7 +258,7 @@ static void put_table(FILE *to, const rank_job *job)
     if (!job->no_text) terminal_put(to, "document", strlen("document"), text_columns);
     fprintf(to, "%s\n", terminal_style_of(to, STYLE_PLAIN));
     for (size_t i = 0; i < job->n_results; i++) {
-        const document *doc = &job->docs[job->results[i].index];
+        const document *doc = &job->docs.at[job->results[i].index];
         fprintf(to, "%*zu  %s", rank_columns, i + 1, terminal_style_of(to, STYLE_GREEN));
         terminal_bar(to, bar_share(job, job->results[i].score), BAR);
         fprintf(to, "%s%10.4f  ", terminal_style_of(to, STYLE_PLAIN),
@@ -290,6 +301,9 @@ static cli_exit run(const cli_command *self, int argc, char **argv)
         {"depth", 0, OPTION_COUNT, &job.depth, "N", "documents that a stage keeps; 50", 1, 0, NULL},
         {"aggregate", 0, OPTION_CHOICE, &job.aggregate, NULL,
          "duo rankers: how wins over all pairs add up", 0, 0, aggregations},
+        {"embeddings", 0, OPTION_TEXT, &job.embeddings_path, "EMB",
+         "documents as crank encode wrote them; FILE then holds ids of candidates, one a line", 0,
+         0, NULL},
         {"json", 0, OPTION_FLAG, &job.json, NULL, "one JSON object", 0, 0, NULL},
         {"no-text", 0, OPTION_FLAG, &job.no_text, NULL, "leave the documents' text out", 0, 0,
          NULL},
@@ -305,26 +319,34 @@ static cli_exit run(const cli_command *self, int argc, char **argv)
     if (code != CLI_PARSED) return code;
     if (!job.query) return options_misuse(self, "no query: -q QUERY");
 
+    if (job.embeddings_path && job.stage_list)
+        return options_misuse(self, "--embeddings and --stages exclude each other");
+
     code = split_stages(self, &job);
 
     opened_model opened = {0};
     /* A file that is not there is said before a model is loaded, a bad model before stdin is read.
      */
-    if (code == CLI_OK)
-        code = records_open(&job.in, files.n ? files.at[0] : "-", (record_format)job.format);
-    if (code == CLI_OK) code = check_models(&job);
-    if (code == CLI_OK) code = read_documents(&job);
-    if (code == CLI_OK) code = run_stages(&job, &opened);
+    if (job.embeddings_path) {
+        if (code == CLI_OK) code = run_embeddings(&job, &opened, files.n ? files.at[0] : NULL);
+    } else {
+        if (code == CLI_OK)
+            code = records_open(&job.in, files.n ? files.at[0] : "-", (record_format)job.format);
+        if (code == CLI_OK) code = check_models(&job);
+        if (code == CLI_OK) code = documents_read(&job.docs, &job.in);
+        if (code == CLI_OK) code = run_stages(&job, &opened);
+    }
     job.total_us = now_us() - start;
     if (code == CLI_OK) code = put_results(&job, &opened);
     if (code == CLI_OK) report_usage(&opened, &job.model, &job.usage);
     model_close(&opened);
     records_close(&job.in);
     for (int i = 0; i < job.n_stages; i++) free(job.stages[i].path);
-    free(job.docs);
     free(job.kept);
+    free(job.candidates);
     free(job.results);
-    store_clear(&job.keep);
+    crank_embeddings_close(job.embeddings);
+    documents_free(&job.docs);
     return code;
 }
 
@@ -335,7 +357,8 @@ const cli_command rank_command = {
     .details = "FILE holds one document a line, or JSON Lines {\"id\"?, \"text\"}; a .gz name is\n"
                "decompressed, - or no FILE is stdin. On a terminal: a table with score bars;\n"
                "in a pipe: rank, score, id (or line index from 0) and text with tabs between.\n"
-               "--stages runs a cascade, e.g. a small model and then a large or a duo one.",
+               "--stages runs a cascade, e.g. a small model and then a large or a duo one.\n"
+               "--embeddings takes ColBERT documents from a file: only the query is encoded.",
     .example =
         "  crank rank -m ms-marco-MiniLM-L-6-v2 -q 'how do tides work' docs.txt\n"
         "  crank rank --stages mono.crank,duo.crank --depth 50 -q 'how do tides work' docs.txt\n"

@@ -166,6 +166,19 @@ const maxsim_kernel *maxsim_kernel_for(const char *isa)
     return NULL;
 }
 
+const maxsim_kernel *maxsim_kernel_for_level(const char *level)
+{
+    static const struct {
+        const char *level, *isa;
+    } others[] = {{"avx512-bf16", "avx512-vnni"}, {"avx2-vnni", "avx2"}};
+    const char *isa = level;
+    for (size_t i = 0; level != NULL && i < sizeof others / sizeof others[0]; i++) {
+        if (strcmp(others[i].level, level) == 0) isa = others[i].isa;
+    }
+    const maxsim_kernel *kernel = maxsim_kernel_for(isa);
+    return kernel != NULL ? kernel : maxsim_kernel_for("portable");
+}
+
 /* ---- all documents -----------------------------------------------------------------------------
  */
 

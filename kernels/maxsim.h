@@ -74,6 +74,9 @@ extern const size_t maxsim_n_kernels;
 /* The kernel of this name, or for NULL the first that this CPU can run. NULL: no such name, or not
  * available here. */
 const maxsim_kernel *maxsim_kernel_for(const char *isa);
+/* The kernel that goes with an instruction set of kernels/cpu/levels.c: its own, or the best that
+ * needs no more than it has. NULL: the first that this CPU can run. Never NULL. */
+const maxsim_kernel *maxsim_kernel_for_level(const char *level);
 
 /* Bytes that maxsim_query_pack needs for n vectors of `dim`; 0 when n < 0 or dim is outside
  * 1..MAXSIM_MAX_DIM or the size overflows. */

@@ -201,6 +201,17 @@ crank_status call_encode_texts(call *c, text_list list, size_t n, crank_error *e
     return encode_all(c, list, n, c->texts, NULL, true, error);
 }
 
+crank_status call_encode_query(call *c, crank_text query, crank_error *error)
+{
+    crank_session *s = c->s;
+    for (int i = 0; i < s->n_workers; i++) s->workers[i].ids.n = 0;
+    CRANK_TRY(growable_reserve(&s->texts, 1, sizeof(encoded), error));
+    c->texts = s->texts.data;
+    c->n_queries = 1;
+    CRANK_TRY(add_prompts(c, &query, 1, error));
+    return encode_all(c, (text_list){&query, 0}, 1, c->texts, NULL, true, error);
+}
+
 void call_finish(const call *c, crank_usage *usage)
 {
     if (usage == NULL) return;

@@ -56,7 +56,13 @@ tok_truncation call_truncation(const call *c);
 crank_status call_encode_pairs(call *c, bool alone, crank_error *error);
 /* Encodes n texts into c->texts: no queries. */
 crank_status call_encode_texts(call *c, text_list list, size_t n, crank_error *error);
+/* Encodes one query, prompt before it, into c->texts[0]. */
+crank_status call_encode_query(call *c, crank_text query, crank_error *error);
 const int32_t *call_ids(const call *c, const encoded *e);
+/* The activation that the options ask for. */
+crank_activation call_activation(const call *c);
+/* Best score first, ties by index; in place, allocates nothing. */
+void call_sort(crank_result *results, size_t n);
 /* Copies what was counted. usage may be NULL. */
 void call_finish(const call *c, crank_usage *usage);
 

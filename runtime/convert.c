@@ -50,6 +50,10 @@ static crank_status write_metadata(const model_reader *r, const ops_layout *layo
         {"crank.source_dtypes", dtypes},
         {"crank.source_sha256", checksum},
     };
+    const late_interaction *late = &r->model->late;
+    if (late->present && late->fingerprint[0] != '\0') {
+        CRANK_TRY(st_writer_metadata(w, "crank.fingerprint", late->fingerprint, error));
+    }
     const ranker *k = &r->model->ranker;
     if (k->n_answers > 0) {
         char answers[16 * PROMPT_MAX_ANSWERS];

@@ -253,6 +253,73 @@ CRANK_API crank_status crank_embed(crank_session *session, const crank_text *tex
                                    const crank_score_options *options, float *vectors,
                                    crank_usage *usage, crank_error *error);
 
+/* ---- document embeddings ---- */
+
+/* Late interaction (ColBERT) encodes a document without its query, so its vectors can be kept:
+ * re-ranking then costs the query's encoding and MaxSim. An embeddings file is safetensors:
+ *
+ *     vectors  [N, dim] F32 or I8     the vectors that take part in the maximum, document after
+ *                                     document
+ *     scales   [N] F32                only with I8: vector = codes * scale
+ *     counts   [n] I32                vectors of each document; their sum is N
+ *     ids      [bytes] U8             optional: n NUL-terminated UTF-8 strings
+ *
+ * and in its metadata crank.embeddings ("1", the format), crank.version, crank.model (its name),
+ * crank.fingerprint (of the source's weights: a folder and what was converted from it agree),
+ * crank.document_rules (length, marker, skip list) and crank.encoder (device and dtype that made
+ * it). F32 scores have the bits of crank_rank on the same device and dtype; I8 is a quarter of the
+ * size, and a score differs by at most sqrt(dim) / 127 per query vector, in practice by a tenth of
+ * that. */
+typedef struct crank_embeddings crank_embeddings;
+
+typedef struct crank_encode_options {
+    size_t size;
+    crank_dtype dtype;      /* of the stored vectors: F32 (AUTO) or INT8 */
+    const char *const *ids; /* [n], none NULL; NULL: none are stored */
+    int specials_as_text;
+    crank_progress progress; /* in documents */
+    void *progress_user;
+} crank_encode_options;
+
+/* Encodes documents into an embeddings file, written aside, synced and renamed; nothing is left
+ * behind on failure. Memory: ids of all texts and a part of the vectors. Late interaction only.
+ * Fails: INVALID_ARGUMENT, IO, CANCELLED, NUMERIC, DEVICE, OUT_OF_MEMORY. */
+CRANK_API crank_status crank_encode(crank_session *session, const crank_text *documents, size_t n,
+                                    const crank_encode_options *options, const char *destination,
+                                    crank_usage *usage, crank_error *error);
+
+/* Reads a file whole and checks all of it: sizes that agree, finite numbers. Immutable afterwards;
+ * sessions and threads may share it. Fails: IO, FORMAT, OUT_OF_MEMORY. */
+CRANK_API crank_status crank_embeddings_open(crank_embeddings **embeddings, const char *path,
+                                             crank_error *error);
+CRANK_API void crank_embeddings_close(crank_embeddings *embeddings);
+
+typedef struct crank_embeddings_info {
+    size_t size; /* set by the caller before the call */
+    size_t documents, vectors, bytes;
+    int32_t dim;
+    const char *dtype;         /* "f32", "int8" */
+    const char *model;         /* name of the model that made it */
+    const char *encoder;       /* "f32 on cpu" */
+    const char *crank_version; /* that wrote it */
+    int has_ids;
+} crank_embeddings_info;
+CRANK_API crank_status crank_embeddings_describe(const crank_embeddings *embeddings,
+                                                 crank_embeddings_info *info, crank_error *error);
+/* The id of a document; NULL: the file has none, or index is out of range. */
+CRANK_API const char *crank_embeddings_id(const crank_embeddings *embeddings, size_t index);
+
+/* crank_rank for documents of an embeddings file: candidates [n] are their numbers in it
+ * (candidates NULL: all of them, n is not read). A result's index is that number. results: room for
+ * as many as candidates, or top_k. Fails as crank_rank; MODEL when another model, or this one with
+ * other document settings, made the file. */
+CRANK_API crank_status crank_rank_embeddings(crank_session *session, crank_text query,
+                                             const crank_embeddings *embeddings,
+                                             const size_t *candidates, size_t n,
+                                             const crank_score_options *options,
+                                             crank_result *results, size_t *n_results,
+                                             crank_usage *usage, crank_error *error);
+
 /* activation(logit) in f32, as scores are made. */
 CRANK_API float crank_activate(crank_activation activation, float logit);
 

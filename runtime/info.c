@@ -1,9 +1,31 @@
 /* What this machine and this build have: devices and kernel variants, synthetic shapes. */
 #include <string.h>
 
+#include "kernels/maxsim.h"
 #include "runtime/devices.h"
 #include "runtime/reader.h"
 #include "weights/synth.h"
+
+/* MaxSim has a table of its own (kernels/maxsim.h): it runs on the host for every device. */
+static void visit_maxsim(const ops_backend *backend, const char *isa,
+                         void (*visit)(void *user, const crank_variant *variant), void *user)
+{
+    bool ref = backend == &ops_backend_ref;
+    const maxsim_kernel *chosen =
+        ref ? maxsim_kernel_for("ref")
+            : maxsim_kernel_for_level(backend == &ops_backend_cpu ? isa : NULL);
+    for (int type = 0; type < MAXSIM_N_TYPES; type++) {
+        for (size_t i = 0; i < maxsim_n_kernels; i++) {
+            const maxsim_kernel *k = &maxsim_kernels[i];
+            crank_variant v = {
+                "maxsim",   type == MAXSIM_F32 ? "f32" : "int8",
+                k->isa,     strcmp(k->isa, "ref") == 0 ? "specification" : "lanes of query vectors",
+                "any",      k->available(),
+                k == chosen};
+            visit(user, &v);
+        }
+    }
+}
 
 crank_status crank_variants(const crank_model_options *options,
                             void (*visit)(void *user, const crank_variant *variant), void *user,
@@ -24,6 +46,7 @@ crank_status crank_variants(const crank_model_options *options,
         visit(user, &v);
     }
     backend->close(device);
+    visit_maxsim(backend, settings.isa, visit, user);
     return CRANK_OK;
 }
 

@@ -3,11 +3,10 @@
 #include <string.h>
 
 #include "clock.h"
-#include "kernels/maxsim.h"
 
 /* Texts become sequences in the session's memory: [CLS] marker ids [SEP], a query then filled with
  * [MASK] (queries in attention, no keys, unless the checkpoint says otherwise). Types are 0. */
-static pack_sequence compose(const call *c, const encoded *text, bool is_query, int32_t *ids)
+pack_sequence late_compose(const call *c, const encoded *text, bool is_query, int32_t *ids)
 {
     const late_interaction *late = &c->s->model->late;
     const tokenizer *tok = c->s->model->tok;
@@ -39,20 +38,25 @@ static bool skipped(const late_interaction *late, int32_t id)
     return false;
 }
 
-/* Leaves a document's vectors that take part at the front of its rows. */
-static int32_t compact(const late_interaction *late, float *vectors, const pack_sequence *sequence,
-                       int32_t dim, uint8_t *keep)
+int32_t late_kept(const late_interaction *late, const pack_sequence *sequence)
+{
+    int32_t n = 0;
+    for (int32_t i = 0; i < sequence->length; i++) n += !skipped(late, sequence->ids1[i]);
+    return n;
+}
+
+int32_t late_compact(const late_interaction *late, float *vectors, const pack_sequence *sequence,
+                     int32_t dim, uint8_t *keep)
 {
     for (int32_t i = 0; i < sequence->length; i++) keep[i] = !skipped(late, sequence->ids1[i]);
     return maxsim_compact(vectors, keep, sequence->length, dim);
 }
 
-/* Everything after the texts are encoded; sequences: queries, then documents. */
-static crank_status encode_vectors(call *c, float **vectors, size_t **rows, crank_error *error)
+crank_status late_vectors(call *c, const encoded *texts, size_t n_queries, size_t n,
+                          float **vectors, size_t **rows, crank_error *error)
 {
     crank_session *s = c->s;
     const late_interaction *late = &s->model->late;
-    size_t n = c->n_queries + c->n;
     size_t longest = (size_t)(late->query_length > late->document_length ? late->query_length
                                                                          : late->document_length);
     CRANK_TRY(growable_reserve(&s->prompted, n, 2 * longest * sizeof(int32_t), error));
@@ -62,13 +66,13 @@ static crank_status encode_vectors(call *c, float **vectors, size_t **rows, cran
     size_t total = 0;
     for (size_t i = 0; i < n; i++) {
         int32_t *ids = (int32_t *)s->prompted.data + 2 * longest * i;
-        c->sequences[i] = compose(c, &c->texts[i], i < c->n_queries, ids);
-        c->sequences[i].label = (uint32_t)(i < c->n_queries ? 0 : i - c->n_queries);
+        c->sequences[i] = late_compose(c, &texts[i], i < n_queries, ids);
+        c->sequences[i].label = (uint32_t)(i < n_queries ? 0 : i - n_queries);
         (*rows)[i] = total;
         total += (size_t)c->sequences[i].length;
     }
-    c->usage.tokens = c->usage.computed_tokens = total;
-    c->usage.computed_pairs = c->n;
+    c->usage.tokens += total;
+    c->usage.computed_tokens = c->usage.tokens;
     size_t dim = (size_t)s->model->readout.width;
     CRANK_TRY(growable_reserve(&s->outputs, total, dim * sizeof(float), error));
     *vectors = s->outputs.data;
@@ -76,22 +80,19 @@ static crank_status encode_vectors(call *c, float **vectors, size_t **rows, cran
                        error);
 }
 
-/* Pairs of one query stand together: one packed query for all its documents. */
-static crank_status score_query(call *c, size_t first, size_t n, const float *query,
-                                int32_t query_rows, maxsim_document *documents, crank_error *error)
+crank_status late_max_sim(crank_session *s, float *scores, const float *query, int32_t query_rows,
+                          const maxsim_document *documents, size_t n, maxsim_type type,
+                          crank_error *error)
 {
-    crank_session *s = c->s;
+    const late_interaction *late = &s->model->late;
     int32_t dim = s->model->readout.width;
     size_t bytes = maxsim_query_bytes(query_rows, dim);
     CRANK_TRY(growable_reserve(&s->table, bytes, 1, error));
     maxsim_query packed;
     maxsim_query_pack(&packed, s->table.data, query, query_rows, dim);
-    maxsim_scores(maxsim_kernel_for(NULL), c->outputs + first, &packed, documents + first,
-                  (int32_t)n, MAXSIM_F32, s->threads);
-    if (!s->model->late.l2) return CRANK_OK;
-    for (size_t i = first; i < first + n; i++) {
-        c->outputs[i] = 2.0f * (c->outputs[i] - (float)query_rows);
-    }
+    maxsim_scores(late->kernel, scores, &packed, documents, (int32_t)n, type, s->threads);
+    if (!late->l2) return CRANK_OK;
+    for (size_t i = 0; i < n; i++) scores[i] = 2.0f * (scores[i] - (float)query_rows);
     return CRANK_OK;
 }
 
@@ -107,7 +108,8 @@ crank_status late_score(call *c, crank_error *error)
     int64_t start = clock_us();
     float *vectors;
     size_t *rows, n = c->n, dim = (size_t)m->readout.width;
-    CRANK_TRY(encode_vectors(c, &vectors, &rows, error));
+    c->usage.computed_pairs = n;
+    CRANK_TRY(late_vectors(c, c->texts, c->n_queries, c->n_queries + n, &vectors, &rows, error));
     size_t each = sizeof(maxsim_document) + sizeof(float);
     size_t longest = (size_t)m->late.document_length;
     CRANK_TRY(growable_reserve(&s->units, n * each + longest, 1, error));
@@ -118,13 +120,15 @@ crank_status late_score(call *c, crank_error *error)
         size_t k = c->n_queries + i;
         float *at = vectors + rows[k] * dim;
         documents[i] = (maxsim_document){
-            .vectors = at, .n = compact(&m->late, at, &c->sequences[k], (int32_t)dim, keep)};
+            .vectors = at, .n = late_compact(&m->late, at, &c->sequences[k], (int32_t)dim, keep)};
     }
     for (size_t first = 0; first < n;) {
         size_t query = c->query_of[first], end = first + 1;
         while (end < n && c->query_of[end] == query) end++;
-        CRANK_TRY(score_query(c, first, end - first, vectors + rows[query] * dim,
-                              c->sequences[query].length, documents, error));
+        /* Pairs of one query stand together: one packed query for all its documents. */
+        CRANK_TRY(late_max_sim(s, c->outputs + first, vectors + rows[query] * dim,
+                               c->sequences[query].length, documents + first, end - first,
+                               MAXSIM_F32, error));
         first = end;
     }
     c->usage.compute_us = clock_us() - start;

@@ -131,7 +131,26 @@ static void choose_max_length(model_reader *r)
         m->max_length = (size_t)sentence;
         source = "sentence_bert_config.json max_seq_length";
     }
+    if (m->late.present) { /* a Transformer module's max_seq_length is what it was last used with */
+        const late_interaction *late = &m->late;
+        m->max_length =
+            (size_t)(late->query_length > late->document_length ? late->query_length
+                                                                : late->document_length);
+        source = "the longer of query and document length";
+    }
     snprintf(m->max_length_source, sizeof m->max_length_source, "%s", source);
+}
+
+/* MaxSim runs on the host, whatever the encoder ran on, with the CPU's instruction set. */
+static void choose_maxsim(model_reader *r)
+{
+    crank_model *m = r->model;
+    if (m->backend == &ops_backend_ref) {
+        m->late.kernel = maxsim_kernel_for("ref");
+    } else {
+        bool named = m->backend == &ops_backend_cpu;
+        m->late.kernel = maxsim_kernel_for_level(named ? r->options->isa : NULL);
+    }
 }
 
 static crank_status choose_activation(model_reader *r, crank_error *error)
@@ -295,6 +314,7 @@ crank_status crank_model_open(crank_model **model, const char *path,
     CRANK_TRY_GOTO(open_tokenizer(&r, host_data, error));
     CRANK_TRY_GOTO(check_tokenizer(&r, error));
     choose_max_length(&r);
+    choose_maxsim(&r);
     CRANK_TRY_GOTO(choose_activation(&r, error));
     if (!m->ranker.present) {
         CRANK_TRY_GOTO(copy_text(&m->prompt, r.sentence.default_prompt, error));

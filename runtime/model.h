@@ -10,6 +10,7 @@
 #include <stdbool.h>
 
 #include "crank.h"
+#include "kernels/maxsim.h"
 #include "kernels/ops.h"
 #include "runtime/encoder.h"
 #include "runtime/prompt.h"
@@ -43,6 +44,10 @@ typedef struct ranker {
     prompt_reduction reduction;
 } ranker;
 
+/* 128 bits in hexadecimal: the same for a folder and for what was converted from it, in any dtype.
+ */
+#define READER_FINGERPRINT_BYTES 33
+
 /* ColBERT: how texts become sequences, and which vectors take part. */
 #define LATE_MAX_SKIP 64
 typedef struct late_interaction {
@@ -55,6 +60,8 @@ typedef struct late_interaction {
     bool l2;                             /* sum of max of -|q - d|^2 instead of q . d */
     int32_t skip[LATE_MAX_SKIP], n_skip; /* document tokens left out of the maximum */
     ops_linear projection;
+    const maxsim_kernel *kernel;                /* of the device's instruction set */
+    char fingerprint[READER_FINGERPRINT_BYTES]; /* of the source's weights; "": not known */
 } late_interaction;
 
 /* How ids become positions and types. */

@@ -310,7 +310,7 @@ static crank_status declare_late(model_reader *r, crank_error *error)
                         m->readout.width, m->encoder.width);
     snprintf(m->readout.text, sizeof m->readout.text, "%d-wide vectors of every token, MaxSim",
              m->readout.width);
-    return CRANK_OK;
+    return reader_fingerprint(r, late->fingerprint, error);
 }
 
 crank_status model_vector_readout(model_reader *r, crank_error *error)

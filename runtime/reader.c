@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <xxhash.h>
 
 #include "memory.h"
 #include "runtime/tokenize.h"
@@ -213,6 +214,53 @@ void reader_dtypes(const model_reader *r, char *text, size_t bytes)
         size_t used = strlen(text);
         snprintf(text + used, bytes - used, "%s%s", used > 0 ? "," : "", dtype_name(type));
     }
+}
+
+#define FINGERPRINT_END 4096 /* bytes at either end of a tensor */
+
+static crank_status fingerprint_file(const safetensors *file, XXH128_hash_t *all,
+                                     crank_error *error)
+{
+    char bytes[FINGERPRINT_END];
+    for (size_t i = 0; i < safetensors_count(file); i++) {
+        const st_tensor *t = safetensors_at(file, i);
+        struct {
+            XXH128_hash_t before, name, first, last;
+            int64_t type, rank, shape[ST_MAX_RANK];
+        } part = {.before = *all,
+                  .name = XXH3_128bits(t->name, strlen(t->name)),
+                  .type = t->type,
+                  .rank = t->rank};
+        memcpy(part.shape, t->shape, sizeof part.shape);
+        size_t n = t->bytes < sizeof bytes ? (size_t)t->bytes : sizeof bytes;
+        CRANK_TRY(safetensors_read_range(file, t, 0, n, bytes, error));
+        part.first = XXH3_128bits(bytes, n);
+        CRANK_TRY(safetensors_read_range(file, t, t->bytes - n, n, bytes, error));
+        part.last = XXH3_128bits(bytes, n);
+        *all = XXH3_128bits(&part, sizeof part);
+    }
+    return CRANK_OK;
+}
+
+crank_status reader_fingerprint(const model_reader *r, char text[READER_FINGERPRINT_BYTES],
+                                crank_error *error)
+{
+    const char *kept = reader_metadata(r, "crank.fingerprint");
+    text[0] = '\0';
+    if (r->converted) {
+        if (kept != NULL) snprintf(text, READER_FINGERPRINT_BYTES, "%s", kept);
+        return CRANK_OK;
+    }
+    XXH128_hash_t all = {0, 0};
+    CRANK_TRY(fingerprint_file(r->file, &all, error));
+    for (int i = 0; i < SENTENCE_MAX_MODULES; i++) {
+        if (r->module_files[i] != NULL) {
+            CRANK_TRY(fingerprint_file(r->module_files[i], &all, error));
+        }
+    }
+    snprintf(text, READER_FINGERPRINT_BYTES, "%016llx%016llx", (unsigned long long)all.high64,
+             (unsigned long long)all.low64);
+    return CRANK_OK;
 }
 
 void reader_close(model_reader *r)

@@ -24,6 +24,12 @@ void reader_dtypes(const model_reader *r, char *text, size_t bytes);
 /* The sizes that only the weights tell ("N=1 ..."), for a converted file's metadata. */
 void reader_dims_text(const model_reader *r, char *text, size_t bytes);
 
+/* What embeddings of a model are known by: XXH3 over name, type, shape and both ends of every
+ * source tensor, the modules' included. A converted file keeps its source's; "" where it does not.
+ */
+crank_status reader_fingerprint(const model_reader *r, char text[READER_FINGERPRINT_BYTES],
+                                crank_error *error);
+
 /* Option structs begin with their size: copies what the caller has, zeroes the rest. options NULL:
  * all zero. Fails: INVALID_ARGUMENT (a size that no version of the struct had). */
 crank_status options_read(void *out, size_t out_bytes, const void *options, const char *name,

@@ -323,7 +323,7 @@ static crank_status score_all(call *c, crank_error *error)
     return run_units(c, error);
 }
 
-static crank_activation chosen_activation(const call *c)
+crank_activation call_activation(const call *c)
 {
     return c->options.activation != CRANK_ACTIVATION_MODEL ? c->options.activation
                                                            : c->s->model->activation;
@@ -419,7 +419,7 @@ crank_status crank_score(crank_session *s, const crank_pair *pairs, size_t n,
         c.documents = (text_list){&pairs->document, sizeof *pairs};
     }
     CRANK_TRY(score_all(&c, error));
-    crank_activation activation = chosen_activation(&c);
+    crank_activation activation = call_activation(&c);
     CRANK_TRY(growable_reserve(&s->results, labels, 2 * sizeof(float), error));
     float *row = s->results.data, *activated = row + labels;
     size_t at = 0;
@@ -455,7 +455,7 @@ static void sift_down(crank_result *r, size_t root, size_t n)
     }
 }
 
-static void sort_results(crank_result *r, size_t n)
+void call_sort(crank_result *r, size_t n)
 {
     for (size_t i = n / 2; i-- > 0;) sift_down(r, i, n);
     for (size_t end = n; end-- > 1;) {
@@ -512,7 +512,7 @@ crank_status crank_rank(crank_session *s, crank_text query, const crank_text *do
     CRANK_TRY(growable_reserve(&s->results, n, sizeof(crank_result) + sizeof(size_t), error));
     crank_result *all = s->results.data;
     size_t *unit_of = (size_t *)(void *)(all + n);
-    crank_activation activation = chosen_activation(&c);
+    crank_activation activation = call_activation(&c);
     size_t at = 0;
     for (size_t i = 0; i < n; i++) {
         float logit;
@@ -521,7 +521,7 @@ crank_status crank_rank(crank_session *s, crank_text query, const crank_text *do
             (crank_result){.index = i, .logit = logit, .window_bytes = (uint32_t)docs[i].bytes};
         activate_row(activation, &all[i].score, &logit, 1);
     }
-    sort_results(all, n);
+    call_sort(all, n);
     size_t top = c.options.top_k != 0 && c.options.top_k < n ? c.options.top_k : n;
     for (size_t i = 0; i < top; i++) {
         if (c.options.truncation == CRANK_WINDOW) {
