@@ -13,7 +13,7 @@
 #include "support/commands.h"
 
 static const char *const commands[] = {"rank",   "score", "rerank", "eval",  "tokenize", "convert",
-                                       "verify", "info",  "synth",  "bench", "serve"};
+                                       "verify", "info",  "synth",  "bench", "encode",   "serve"};
 
 /* Commands of this build: all, but for serve where its libraries are not installed. */
 static size_t count_commands(void)

@@ -359,6 +359,7 @@ static void write_changed(const char *from_path, const char *to_path, const chan
     for (int pass = 0; pass < 2; pass++) {
         for (size_t i = 0; i < safetensors_count(from); i++) {
             const st_tensor *t = safetensors_at(from, i);
+            if (strncmp(t->name, ST_PAD_PREFIX, strlen(ST_PAD_PREFIX)) == 0) continue;
             int changed = c->tensor != NULL && strcmp(t->name, c->tensor) == 0;
             int64_t shape[ST_MAX_RANK];
             memcpy(shape, t->shape, sizeof shape);

@@ -315,7 +315,8 @@ static crank_status copy_one(st_writer *writer, const config_source *source, con
 crank_status sentence_config_copy(st_writer *writer, const config_source *source,
                                   const sentence_config *s, crank_error *error)
 {
-    static const char *const files[] = {"config.json", SETTINGS_FILE, MODULES_FILE};
+    static const char *const files[] = {"config.json", SETTINGS_FILE, MODULES_FILE,
+                                        "artifact.metadata"};
     for (size_t i = 0; i < sizeof files / sizeof files[0]; i++) {
         CRANK_TRY(copy_one(writer, source, "", files[i], error));
     }

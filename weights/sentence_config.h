@@ -83,8 +83,9 @@ void sentence_config_free(sentence_config *s);
 const char *sentence_prompt(const sentence_config *s, const char *name);
 
 /* Copies into a converted file's metadata every small file of `source` that readers of configs use
- * (config.json, modules.json, ... and each module's own config.json), so that a config_source of
- * that file answers as `source` does. s: as read from `source`. */
+ * (config.json, modules.json, Stanford ColBERT's artifact.metadata, ... and each module's own
+ * config.json), so that a config_source of that file answers as `source` does. s: as read from
+ * `source`. */
 crank_status sentence_config_copy(st_writer *writer, const config_source *source,
                                   const sentence_config *s, crank_error *error);
 
