@@ -7,11 +7,12 @@
 
 Needs build/release/crank and a Python with torch, transformers, sentence-transformers, onnx and onnxruntime. All
 engines load the same folder (crank synth), start from the same texts and end at scores, tokenising included; they take
-turns, run by run, so that a slow minute of the machine slows all of them. crank is timed as a whole process (start, open
-the converted file, read, score, print), the peers from text to scores in a warm process. Scores of every engine are compared with sentence-transformers' fp32 before
-anything is timed; an engine that is wrong is not timed. The median of the runs counts; the ratio is run by run.
+turns, run by run, so that a slow minute of the machine slows all of them. crank is called through libcrank.so in this process, warm as the peers are; "crank int8 process" is the program from its
+start to its last printed score. Scores of every engine are compared with sentence-transformers' fp32 before anything is
+timed; an engine that is wrong is not timed. The median of the runs counts; the ratio is run by run.
 """
 import argparse
+import ctypes
 import json
 import os
 import random
@@ -23,7 +24,7 @@ import time
 
 ROOT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..")
 TOLERANCE = {"crank f32": 1e-4, "crank bf16": 2e-2, "crank int8": 5e-2, "st fp32": 0, "st bf16": 2e-2,
-             "ort fp32": 1e-4, "ort int8": 1e-1}
+             "ort fp32": 1e-4, "ort int8": 1e-1, "crank int8 process": 5e-2}
 
 
 def make_texts(lengths, folder, seed=1):
@@ -36,21 +37,65 @@ def make_texts(lengths, folder, seed=1):
     return query, [" ".join(rng.choice(words) for _ in range(n - 3 - query_words)) for n in lengths]
 
 
-class Crank:
-    """One process per request, on a converted file."""
+def convert(binary, folder, dtype, work):
+    path = os.path.join(work, f"{dtype}.crank")
+    subprocess.run([binary, "convert", folder, "-o", path, "--dtype", dtype], check=True, capture_output=True)
+    return path
+
+
+class CrankProcess:
+    """The program from its start: open the converted file, read, score, print."""
 
     def __init__(self, binary, folder, dtype, threads, work):
-        self.file = os.path.join(work, f"{dtype}.crank")
-        subprocess.run([binary, "convert", folder, "-o", self.file, "--dtype", dtype], check=True, capture_output=True)
-        self.command = [binary, "score", "-m", self.file, "--json", "--threads", str(threads), "--progress", "never", "-v"]
-        self.work = work
+        path = convert(binary, folder, dtype, work)
+        self.command = [binary, "score", "-m", path, "--json", "--threads", str(threads), "--progress", "never"]
 
     def score(self, query, documents):
         text = "".join(json.dumps({"query": query, "document": d}) + "\n" for d in documents)
         start = time.perf_counter()
         done = subprocess.run(self.command + ["-"], input=text, capture_output=True, text=True, check=True)
-        seconds = time.perf_counter() - start  # the whole process: start, open, read, score, print
+        seconds = time.perf_counter() - start
         return [json.loads(line)["score"] for line in done.stdout.splitlines()], seconds
+
+
+class Text(ctypes.Structure):
+    _fields_ = [("data", ctypes.c_char_p), ("bytes", ctypes.c_size_t)]
+
+
+class Pair(ctypes.Structure):
+    _fields_ = [("query", Text), ("document", Text)]
+
+
+class SessionOptions(ctypes.Structure):  # the first fields of crank_session_options; size says how many
+    _fields_ = [("size", ctypes.c_size_t), ("n_threads", ctypes.c_int)]
+
+
+class Crank:
+    """libcrank.so in this process. The model and the session live as long as the process."""
+
+    def __init__(self, binary, folder, dtype, threads, work):
+        self.lib = ctypes.CDLL(os.path.join(os.path.dirname(binary), "libcrank.so"))
+        self.model, self.session = ctypes.c_void_p(), ctypes.c_void_p()
+        path = convert(binary, folder, dtype, work)
+        options = SessionOptions(ctypes.sizeof(SessionOptions), threads)
+        self.check(self.lib.crank_model_open(ctypes.byref(self.model), path.encode(), None, None))
+        self.check(self.lib.crank_session_open(ctypes.byref(self.session), self.model, ctypes.byref(options), None))
+
+    @staticmethod
+    def check(status):
+        if status != 0:
+            raise RuntimeError(f"libcrank: status {status}")
+
+    def score(self, query, documents):
+        start = time.perf_counter()
+        pairs, scores = (Pair * len(documents))(), (ctypes.c_float * len(documents))()
+        query = query.encode()
+        for pair, document in zip(pairs, documents):
+            document = document.encode()
+            pair.query, pair.document = Text(query, len(query)), Text(document, len(document))
+        self.check(self.lib.crank_score(self.session, pairs, ctypes.c_size_t(len(documents)), None, None, scores, None,
+                                        None))
+        return list(scores), time.perf_counter() - start
 
 
 class SentenceTransformers:
@@ -133,6 +178,7 @@ def measure(args, shape, lengths, work):
     engines = {"st fp32": SentenceTransformers(folder, "fp32")}
     for dtype in ("f32", "bf16", "int8"):
         engines[f"crank {dtype}"] = Crank(args.crank, folder, dtype, args.threads, work)
+    engines["crank int8 process"] = CrankProcess(args.crank, folder, "int8", args.threads, work)
     engines["st bf16"] = SentenceTransformers(folder, "bf16")
     for dtype in ("fp32", "int8"):
         engines[f"ort {dtype}"] = OnnxRuntime(folder, dtype, args.threads, work)
@@ -158,14 +204,15 @@ def measure(args, shape, lengths, work):
                 ratio = statistics.median(b / a for a, b in zip(seconds, times[other]))
                 row[f"times {other}"] = round(ratio, 2)
         rows.append(row)
-        print(f"{shape:12} {name:11} {row['pairs_per_s']:9.1f} pairs/s  " +
+        print(f"{shape:12} {name:18} {row['pairs_per_s']:9.1f} pairs/s  " +
               "  ".join(f"{k[6:]} x{v}" for k, v in row.items() if k.startswith("times")), flush=True)
     return rows
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--crank", default=os.path.join(ROOT, "build/release/crank"))
+    parser.add_argument("--crank", default=os.path.join(ROOT, "build/release/crank"),
+                        help="the program; libcrank.so lies beside it")
     parser.add_argument("--shapes", default="minilm-l6")
     parser.add_argument("--pairs", type=int, default=100)
     parser.add_argument("--tokens", type=int, default=128)
