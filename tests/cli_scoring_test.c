@@ -721,6 +721,30 @@ Test(synth, makes_a_folder_that_scores_and_repeats)
     process_remove_folder(folder);
 }
 
+Test(bench, latency_times_each_size_and_a_new_process)
+{
+    char model[512];
+    commands_make_model(model, 1);
+    process_result result = commands_run(NULL, "bench", "latency", "-m", model, "--words", "20",
+                                         "--documents", "1,3", "--runs", "2", "--json", NULL);
+    commands_expect_code(&result, 0);
+    cr_assert_eq(commands_count_lines(result.out), 3, "%s", result.out);
+    char *line = strtok(result.out, "\n");
+    for (int i = 0; i < 2; i++, line = strtok(NULL, "\n")) {
+        json_t *row = parse(line);
+        expect_keys(row, "model device dtype documents tokens_per_pair runs p50_us p90_us p99_us "
+                         "max_us tokenize_us");
+        cr_expect_eq(json_integer_value(json_object_get(row, "documents")), i == 0 ? 1 : 3);
+        cr_expect_gt(json_real_value(json_object_get(row, "p50_us")), 0.0);
+        json_decref(row);
+    }
+    json_t *first = parse(line);
+    cr_expect_gt(json_real_value(json_object_get(first, "first_score_ms")), 0.0);
+    json_decref(first);
+    process_free(&result);
+    process_remove_folder(model);
+}
+
 Test(progress, is_shown_when_asked_for_and_never_otherwise)
 {
     char model[512];

@@ -103,6 +103,8 @@ Test(cli, misuse_is_named_and_ends_with_2)
         {{"synth", "minilm-16", "-o", "x"}, "did you mean minilm-l6?"},
         {{"bench"}, "usage: crank bench"},
         {{"bench", "everything"}, "no benchmark 'everything'"},
+        {{"bench", "latency"}, "expected --model MODEL"},
+        {{"bench", "latency", "-m", "x", "--documents", "1,0"}, "--documents: expected up to 8"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         const char *argv[12] = {process_crank()};
