@@ -81,7 +81,8 @@ endif()
 
 # gpu-conformance: every primitive alone, on the emulator or on a GPU.
 if(CRANK_TESTS)
-    add_executable(gpu-conformance ${CMAKE_SOURCE_DIR}/tests/emu/conformance.c)
+    file(GLOB CRANK_CONFORMANCE CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/tests/emu/conformance*.c)
+    add_executable(gpu-conformance ${CRANK_CONFORMANCE})
     target_include_directories(gpu-conformance PRIVATE ${CMAKE_SOURCE_DIR})
     target_link_libraries(gpu-conformance PRIVATE m ${CMAKE_DL_LIBS})
 endif()

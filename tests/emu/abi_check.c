@@ -116,7 +116,8 @@ IS(LT_CONFIG_INNER_SHAPE_ID, CUBLASLT_ALGO_CONFIG_INNER_SHAPE_ID)
 IS(LT_CONFIG_CLUSTER_SHAPE_ID, CUBLASLT_ALGO_CONFIG_CLUSTER_SHAPE_ID)
 IS(sizeof(lt_algorithm), sizeof(cublasLtMatmulAlgo_t))
 IS(sizeof(lt_heuristic), sizeof(cublasLtMatmulHeuristicResult_t))
-IS(offsetof(lt_heuristic, workspace_bytes), offsetof(cublasLtMatmulHeuristicResult_t, workspaceSize))
+IS(offsetof(lt_heuristic, workspace_bytes),
+   offsetof(cublasLtMatmulHeuristicResult_t, workspaceSize))
 IS(offsetof(lt_heuristic, state), offsetof(cublasLtMatmulHeuristicResult_t, state))
 IS(offsetof(lt_heuristic, waves), offsetof(cublasLtMatmulHeuristicResult_t, wavesCount))
 #endif

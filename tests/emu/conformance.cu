@@ -8,8 +8,8 @@ typedef uint32_t u32;
 #define ONE_WARP extern "C" __global__ void __launch_bounds__(32)
 
 // ---- mma: in = A registers, then B, then C -----------------------------------------------------
-#define IN(i) in[(i) * 32 + LANE]
-#define OUT(i, value) out[(i) * 32 + LANE] = value
+#define IN(i) in[(i)*32 + LANE]
+#define OUT(i, value) out[(i)*32 + LANE] = value
 
 #define MMA_A4_B2_C4(name, text)                                                                   \
     ONE_WARP name(const u32 *in, u32 *out)                                                         \
@@ -77,8 +77,17 @@ MMA_A4_B2_C4(mma_m16n8k32_u8_s8, MMA "m16n8k32.row.col.s32.u8.s8.s32")
 MMA_A4_B2_C4(mma_m16n8k32_s8_u8, MMA "m16n8k32.row.col.s32.s8.u8.s32")
 MMA_A4_B2_C4(mma_m16n8k32_u8_u8, MMA "m16n8k32.row.col.s32.u8.u8.s32")
 MMA_A4_B2_C4(mma_m16n8k32_s8_s8_satfinite, MMA "m16n8k32.row.col.satfinite.s32.s8.s8.s32")
+MMA_A4_B2_C4(mma_m16n8k32_u8_s8_satfinite, MMA "m16n8k32.row.col.satfinite.s32.u8.s8.s32")
+MMA_A4_B2_C4(mma_m16n8k32_s8_u8_satfinite, MMA "m16n8k32.row.col.satfinite.s32.s8.u8.s32")
+MMA_A4_B2_C4(mma_m16n8k32_u8_u8_satfinite, MMA "m16n8k32.row.col.satfinite.s32.u8.u8.s32")
 MMA_A2_B1_C4(mma_m16n8k16_s8_s8, MMA "m16n8k16.row.col.s32.s8.s8.s32")
 MMA_A2_B1_C4(mma_m16n8k16_u8_s8, MMA "m16n8k16.row.col.s32.u8.s8.s32")
+MMA_A2_B1_C4(mma_m16n8k16_s8_u8, MMA "m16n8k16.row.col.s32.s8.u8.s32")
+MMA_A2_B1_C4(mma_m16n8k16_u8_u8, MMA "m16n8k16.row.col.s32.u8.u8.s32")
+MMA_A2_B1_C4(mma_m16n8k16_s8_s8_satfinite, MMA "m16n8k16.row.col.satfinite.s32.s8.s8.s32")
+MMA_A2_B1_C4(mma_m16n8k16_u8_s8_satfinite, MMA "m16n8k16.row.col.satfinite.s32.u8.s8.s32")
+MMA_A2_B1_C4(mma_m16n8k16_s8_u8_satfinite, MMA "m16n8k16.row.col.satfinite.s32.s8.u8.s32")
+MMA_A2_B1_C4(mma_m16n8k16_u8_u8_satfinite, MMA "m16n8k16.row.col.satfinite.s32.u8.u8.s32")
 
 ONE_WARP mma_m16n8k16_f16_f16(const u32 *in, u32 *out)
 {
@@ -113,7 +122,7 @@ __device__ __forceinline__ u32 shared_address(const void *p)
         __syncthreads();                                                                           \
         u32 r[4];                                                                                  \
         u32 from = shared_address(tile + 4 * (LANE % (8 * n)));                                    \
-        asm volatile(text : __VA_ARGS__ : "r"(from) : "memory");                                   \
+        asm volatile(text:__VA_ARGS__ : "r"(from) : "memory");                                     \
         for (int i = 0; i < n; i++) OUT(i, r[i]);                                                  \
     }
 #define LDM "ldmatrix.sync.aligned.m8n8."
@@ -150,8 +159,13 @@ CP_ASYNC(cp_async_ca_4, 4, "cp.async.ca.shared.global [%0], [%1], 4;")
 CP_ASYNC(cp_async_ca_8, 8, "cp.async.ca.shared.global [%0], [%1], 8;")
 CP_ASYNC(cp_async_ca_16, 16, "cp.async.ca.shared.global [%0], [%1], 16;")
 CP_ASYNC(cp_async_cg_16, 16, "cp.async.cg.shared.global [%0], [%1], 16;")
-CP_ASYNC(cp_async_ca_4_zfill, 4, "cp.async.ca.shared.global [%0], [%1], 4, %2;", "r"(in[128 + LANE]))
+CP_ASYNC(cp_async_ca_4_zfill, 4, "cp.async.ca.shared.global [%0], [%1], 4, %2;",
+         "r"(in[128 + LANE]))
 CP_ASYNC(cp_async_cg_16_zfill, 16, "cp.async.cg.shared.global [%0], [%1], 16, %2;",
+         "r"(in[128 + LANE]))
+CP_ASYNC(cp_async_ca_8_zfill, 8, "cp.async.ca.shared.global [%0], [%1], 8, %2;",
+         "r"(in[128 + LANE]))
+CP_ASYNC(cp_async_ca_16_zfill, 16, "cp.async.ca.shared.global [%0], [%1], 16, %2;",
          "r"(in[128 + LANE]))
 // Four groups in flight; after wait_group 1 the first three have arrived.
 ONE_WARP cp_async_groups(const u32 *in, u32 *out)
@@ -168,6 +182,29 @@ ONE_WARP cp_async_groups(const u32 *in, u32 *out)
     asm volatile("cp.async.wait_all;" ::: "memory");
     out[96 + LANE] = tile[96 + LANE];
 }
+
+// ---- words and vectors of shared memory: each lane reads what the opposite one wrote
+// -------------
+#define SHARED_WORDS(name, n, store, load, loaded)                                                 \
+    ONE_WARP name(const u32 *in, u32 *out)                                                         \
+    {                                                                                              \
+        __shared__ __align__(16) u32 tile[32 * n];                                                 \
+        u32 v[4] = {0, 0, 0, 0};                                                                   \
+        for (int i = 0; i < n; i++) v[i] = in[LANE * n + i];                                       \
+        u32 to = shared_address(tile + LANE * n), from = shared_address(tile + (31 - LANE) * n);   \
+        asm volatile(store ::"r"(to), "r"(v[0]), "r"(v[1]), "r"(v[2]), "r"(v[3]) : "memory");      \
+        __syncthreads();                                                                           \
+        asm volatile(load:loaded : "r"(from) : "memory");                                          \
+        for (int i = 0; i < n; i++) out[LANE * n + i] = v[i];                                      \
+    }
+#define LOADED_1 "=r"(v[0])
+#define LOADED_2 "=r"(v[0]), "=r"(v[1])
+#define LOADED_4 "=r"(v[0]), "=r"(v[1]), "=r"(v[2]), "=r"(v[3])
+SHARED_WORDS(shared_b32, 1, "st.shared.b32 [%0], %1;", "ld.shared.b32 %0, [%1];", LOADED_1)
+SHARED_WORDS(shared_v2, 2, "st.shared.v2.b32 [%0], {%1,%2};", "ld.shared.v2.b32 {%0,%1}, [%2];",
+             LOADED_2)
+SHARED_WORDS(shared_v4, 4, "st.shared.v4.b32 [%0], {%1,%2,%3,%4};",
+             "ld.shared.v4.b32 {%0,%1,%2,%3}, [%4];", LOADED_4)
 
 // ---- warp-wide: in = 32 values, then 32 of a second kind ---------------------------------------
 #define SHUFFLE(name, mode, b, c)                                                                  \
@@ -219,9 +256,7 @@ WARP_OP(redux_xor_b32, "redux.sync.xor.b32 %0, %1, 0xffffffff;")
     {                                                                                              \
         for (u32 i = threadIdx.x; i < COUNT; i += 256) {                                           \
             u32 d;                                                                                 \
-            asm volatile(text                                                                      \
-                         : "=r"(d)                                                                 \
-                         : "r"(in[i]), "r"(in[COUNT + i]), "r"(in[2 * COUNT + i]));                \
+            asm volatile(text : "=r"(d) : "r"(in[i]), "r"(in[COUNT + i]), "r"(in[2 * COUNT + i])); \
             out[i] = d;                                                                            \
         }                                                                                          \
     }
