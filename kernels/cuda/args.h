@@ -203,6 +203,13 @@ typedef struct vectors_args {
     float *vectors; /* mapped host memory: [rows, cols] */
 } vectors_args;
 
+/* see lab.cu */
+typedef struct peak_args {
+    const void *source;
+    void *target;
+    int32_t n_vectors, iterations;
+} peak_args;
+
 #if defined(__GNUC__) && !defined(__CUDACC__)
 #pragma GCC diagnostic pop
 #endif

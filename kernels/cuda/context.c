@@ -41,8 +41,8 @@ typedef struct launch {
     uint32_t grid[3], threads, shared_bytes, args_bytes, record_bytes;
 } launch;
 
-static crank_status issue(cuda_device *d, cuda_stream *s, const uint8_t *list, size_t bytes,
-                          crank_error *error)
+crank_status cuda_issue(cuda_device *d, cuda_stream *s, const uint8_t *list, size_t bytes,
+                        crank_error *error)
 {
     cu_launch_attribute overlap = {.id = CU_ATTRIBUTE_OVERLAP};
     overlap.value.programmatic_serialization_allowed = 1;
@@ -69,6 +69,14 @@ static crank_status issue(cuda_device *d, cuda_stream *s, const uint8_t *list, s
     return CRANK_OK;
 }
 
+int cuda_list_next(const cuda_stream *s, size_t *at)
+{
+    launch l;
+    memcpy(&l, s->list + *at, sizeof l);
+    *at += l.record_bytes;
+    return l.kernel;
+}
+
 /* Launches what is on the list, waits, and hands out finished outputs. */
 static crank_status finish(ops_context *ctx, crank_error *error)
 {
@@ -77,7 +85,7 @@ static crank_status finish(ops_context *ctx, crank_error *error)
     size_t bytes = s->list_used;
     s->list_used = 0;
     s->issued = s->issued || bytes > 0;
-    CRANK_TRY(issue(d, s, s->list, bytes, error));
+    CRANK_TRY(cuda_issue(d, s, s->list, bytes, error));
     CUDA_TRY(d, stream_synchronize(s->stream), "waiting for the GPU", error);
     for (int i = 0; i < s->n_outputs; i++) {
         const cuda_output *o = &s->outputs[i];
@@ -153,7 +161,7 @@ static crank_status graph_make(cuda_device *d, cuda_stream *s, cuda_graph *g, cr
 {
     cu_graph graph = NULL;
     CUDA_TRY(d, capture_begin(s->stream, CU_FLAG_CAPTURE_THREAD_LOCAL), "capturing", error);
-    crank_status status = issue(d, s, s->list, s->list_used, error);
+    crank_status status = cuda_issue(d, s, s->list, s->list_used, error);
     cu_result ended = d->api.capture_end(s->stream, &graph);
     if (status == CRANK_OK) status = cuda_check(d, ended, "ending a capture", error);
     if (status == CRANK_OK)

@@ -83,6 +83,13 @@ void cuda_read_f32(ops_context *ctx, float *rows, const ops_tensor *x);
 void cuda_launch(ops_context *ctx, int kernel, uint32_t grid_x, uint32_t grid_y, uint32_t grid_z,
                  uint32_t threads, uint32_t shared_bytes, const void *args, size_t args_bytes);
 
+/* Launches the records of a list (context.c says what one is) on the context's stream. */
+crank_status cuda_issue(cuda_device *d, cuda_stream *s, const uint8_t *list, size_t bytes,
+                        crank_error *error);
+
+/* The kernel (index of cuda_kernels) of the record at *at of the list; moves *at behind it. */
+int cuda_list_next(const cuda_stream *s, size_t *at);
+
 /* Mapped memory for `count` floats that end() will copy to target; NULL after ops_fail. Not for dry
  * runs. */
 float *cuda_output_floats(ops_context *ctx, float *target, size_t count);

@@ -1,0 +1,333 @@
+/* crank bench ops --device cuda|emu: the kernel lab.
+ *
+ * Every case is first computed and compared with the reference. On a GPU it is then timed as a
+ * graph of repetitions between two events, as in production without the host's share, and set
+ * against what the GPU reached in the same run with mma.sync on registers or with a copy. On the
+ * emulator its kernels' counters are printed, and microseconds predicted from them (roofline.h),
+ * labelled so.
+ *
+ * --pairs N: the same case with N times the sequences; its first sequences must have the bits that
+ * they have alone, which is both the check (the reference would take minutes) and the proof that
+ * the kernels chosen for the larger batch sum in the same order. */
+#include <dlfcn.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "bench/ops_bench.h"
+#include "bench/roofline.h"
+#include "cli/model.h"
+#include "cli/output.h"
+#include "kernels/cuda/lab.h"
+
+enum { MAX_KERNELS = 8, LAB_REPEATS = 20 };
+
+/* The emulator's own functions; all NULL on a GPU. */
+typedef struct emulator {
+    void *library;
+    void (*counter_clear)(void);
+    size_t (*counter_count)(void);
+    int (*counter_get)(size_t index, emu_counters *out);
+    const char *(*class_name)(uint32_t class_index);
+} emulator;
+
+typedef struct lab {
+    bench_job *job;
+    emulator emu;
+    void *device;
+    cuda_lab_peaks peaks;
+    bool has_peaks;
+} lab;
+
+/* What a case gave. */
+typedef struct outcome {
+    double error;
+    bool correct;
+    cuda_lab_times times;
+    emu_counters kernels[MAX_KERNELS];
+    size_t n_kernels;
+    double predicted_us;
+    const char *bound; /* of the kernel that takes longest */
+    char names[256];
+} outcome;
+
+static void find_symbol(void *library, const char *name, void *function)
+{
+    void *found = dlsym(library, name);
+    memcpy(function, &found, sizeof found);
+}
+
+static void emulator_open(emulator *e, const char *path)
+{
+    e->library = dlopen(path, RTLD_NOW | RTLD_LOCAL);
+    if (e->library == NULL) return;
+    find_symbol(e->library, "emu_counter_clear", &e->counter_clear);
+    find_symbol(e->library, "emu_counter_count", &e->counter_count);
+    find_symbol(e->library, "emu_counter_get", &e->counter_get);
+    find_symbol(e->library, "emu_class_name", &e->class_name);
+}
+
+/* ---- one case ---------------------------------------------------------------------------------
+ */
+
+/* Runs the op once more and reads its kernels' counters. */
+static crank_status count(const lab *l, bench_side *s, outcome *o, crank_error *error)
+{
+    l->emu.counter_clear();
+    bench_side_run(s);
+    CRANK_TRY(cuda_lab_run(&s->ctx, error));
+    size_t n = l->emu.counter_count();
+    double longest = 0;
+    for (size_t i = 0; i < n && o->n_kernels < MAX_KERNELS; i++) {
+        emu_counters *c = &o->kernels[o->n_kernels];
+        if (l->emu.counter_get(i, c) != 0 || c->launches == 0) continue;
+        o->n_kernels++;
+        roofline r = roofline_predict(c);
+        o->predicted_us += r.us;
+        if (r.us > longest) {
+            longest = r.us;
+            o->bound = r.bound;
+        }
+    }
+    return CRANK_OK;
+}
+
+/* Compares with the reference on the subject's own rounded weights. */
+static crank_status compare(bench_side *subject, const bench_case *c, const bench_weights *w,
+                            outcome *o, crank_error *error)
+{
+    bench_side reference = {.ctx = {.backend = &ops_backend_ref}};
+    float *weight = bench_side_unpack(subject), *expected = NULL, *found = NULL;
+    size_t n;
+    crank_status status = CRANK_OK;
+    CRANK_TRY_GOTO(ops_backend_ref.open(&reference.ctx.device, NULL, error));
+    CRANK_TRY_GOTO(bench_side_open(&reference, c, w, weight, error));
+    expected = bench_side_result(&reference, &n);
+    found = bench_side_result(subject, &n);
+    o->error = bench_worst_error(found, expected, n);
+    o->correct = o->error <= bench_tolerance[subject->ctx.dtype];
+out:
+    free(expected);
+    free(found);
+    free(weight);
+    bench_side_close(&reference);
+    if (reference.ctx.device != NULL) ops_backend_ref.close(reference.ctx.device);
+    return status;
+}
+
+/* The larger batch must begin with the bits of the smaller one. */
+static void compare_bits(bench_side *large, bench_side *small, outcome *o)
+{
+    size_t n_large, n;
+    float *all = bench_side_result(large, &n_large), *alone = bench_side_result(small, &n);
+    o->correct = o->correct && n <= n_large && memcmp(all, alone, n * sizeof *alone) == 0;
+    free(all);
+    free(alone);
+}
+
+static crank_status measure(lab *l, bench_side *s, outcome *o, crank_error *error)
+{
+    bench_side_run(s);
+    cuda_lab_kernels(&s->ctx, o->names, sizeof o->names);
+    if (l->emu.counter_get != NULL) {
+        CRANK_TRY(cuda_lab_run(&s->ctx, error));
+        return count(l, s, o, error);
+    }
+    if (l->job->check_only) return cuda_lab_run(&s->ctx, error);
+    if (!l->has_peaks) {
+        cuda_lab_drop(&s->ctx);
+        CRANK_TRY(cuda_lab_measure_peaks(&s->ctx, false, &l->peaks, error));
+        l->has_peaks = true;
+        bench_side_run(s);
+    }
+    return cuda_lab_time(&s->ctx, LAB_REPEATS, &o->times, error);
+}
+
+static crank_status run_case(lab *l, const bench_case *c, ops_dtype dtype, outcome *o,
+                             crank_error *error)
+{
+    bench_case repeated = *c;
+    repeated.b *= (int32_t)l->job->pairs;
+    bench_weights w = bench_weights_make(c);
+    bench_side one = {.ctx = {.backend = &ops_backend_cuda, .device = l->device, .dtype = dtype}};
+    bench_side many = one;
+    crank_status status = CRANK_OK;
+    *o = (outcome){.bound = ""};
+    CRANK_TRY_GOTO(bench_side_open(&one, c, &w, w.linear, error));
+    CRANK_TRY_GOTO(compare(&one, c, &w, o, error));
+    if (l->job->pairs == 1) {
+        if (o->correct) status = measure(l, &one, o, error);
+    } else {
+        CRANK_TRY_GOTO(bench_side_open(&many, &repeated, &w, w.linear, error));
+        compare_bits(&many, &one, o);
+        if (o->correct) status = measure(l, &many, o, error);
+    }
+out:
+    bench_side_close(&one);
+    bench_side_close(&many);
+    bench_weights_free(&w);
+    return status;
+}
+
+/* ---- printing ----------------------------------------------------------------------------------
+ */
+
+/* Bytes that must move at least once: inputs, weights and outputs in their stored types. */
+static double least_bytes(const bench_case *c, ops_dtype dtype)
+{
+    double t = (double)c->b * c->s, b = c->b, d = c->k, e = ops_dtypes[dtype].bytes;
+    double both = dtype == OPS_INT8 ? 3 : 2; /* the result's forms */
+    double width = c->heads > 0 ? (double)c->heads * c->k : d;
+    switch (c->op) {
+    case BENCH_LINEAR:
+        return t * d * e + (double)c->n * d * e + t * (c->gated ? c->n / 2 : c->n) * both;
+    case BENCH_RESIDUAL: return t * d * e + (double)c->n * d * e + t * c->n * (2 + both);
+    case BENCH_ATTENTION: return t * width * (6 + both);
+    case BENCH_ROWS: return t * width * 4 + b * width * (2 + both);
+    case BENCH_FOLDED: return t * width * 2 + 8 * width * width + b * width * (2 + both);
+    case BENCH_EMBED: return t * d * (12 + both);
+    case BENCH_NORM: return t * d * (2 + both);
+    case BENCH_GATHER: return b * d * (2 + both);
+    case BENCH_POOL: return t * d * 2 + b * d * both;
+    case BENCH_BROADCAST: return t * d * both;
+    case BENCH_HEAD: return t * d * 2 + 4 * (d * d + d * c->n);
+    case BENCH_VECTORS: return t * d * 6;
+    }
+    return 0;
+}
+
+/* Attention of an int8 model multiplies f16; small ops are f32 code bound by memory. */
+static bool on_tensor_cores(bench_op op)
+{
+    return op == BENCH_LINEAR || op == BENCH_RESIDUAL || op == BENCH_ATTENTION;
+}
+
+static void put_counters(const lab *l, const emu_counters *c)
+{
+    roofline r = roofline_predict(c);
+    double requests = c->global_requests > 0 ? (double)c->global_requests : 1;
+    printf("{\"kernel\":\"%s\",\"launches\":%llu,\"blocks\":%llu,\"predicted_us\":%.2f,"
+           "\"bound\":\"%s\",\"warp_instructions\":%llu",
+           c->kernel, (unsigned long long)c->launches, (unsigned long long)c->blocks, r.us, r.bound,
+           (unsigned long long)c->total_warp_instructions);
+    for (uint32_t i = 0; i < EMU_N_CLASSES; i++) {
+        if (c->warp_instructions[i] != 0)
+            printf(",\"%s\":%llu", l->emu.class_name(i),
+                   (unsigned long long)c->warp_instructions[i]);
+    }
+    printf(",\"flops\":%llu,\"global_requests\":%llu,\"global_sectors\":%llu,"
+           "\"sectors_per_request\":%.2f,\"read_bytes\":%llu,\"written_bytes\":%llu,"
+           "\"shared_requests\":%llu,\"shared_extra_wavefronts\":%llu}",
+           (unsigned long long)c->flops, (unsigned long long)c->global_requests,
+           (unsigned long long)c->global_sectors, (double)c->global_sectors / requests,
+           (unsigned long long)c->global_read_bytes, (unsigned long long)c->global_written_bytes,
+           (unsigned long long)c->shared_requests, (unsigned long long)c->shared_extra_wavefronts);
+}
+
+static void print_outcome(const lab *l, const bench_case *c, ops_dtype dtype, const outcome *o)
+{
+    const bench_job *job = l->job;
+    bool tensor = on_tensor_cores(c->op), timed = o->times.rounds > 0;
+    bool counted = o->n_kernels > 0;
+    ops_dtype arithmetic = dtype == OPS_INT8 && c->op == BENCH_ATTENTION ? OPS_F16 : dtype;
+    double amount = tensor ? bench_flops(c) : least_bytes(c, dtype);
+    double rate = timed ? amount / o->times.median_us / 1e3 : 0;
+    double peak = tensor ? l->peaks.gflops[arithmetic] : l->peaks.gbps;
+    char shape[64];
+    bench_shape_text(shape, sizeof shape, c);
+    if (job->json) {
+        printf("{\"op\":\"%s\",\"dtype\":\"%s\",\"device\":\"%s\",\"kernel\":\"%s\",\"shape\":"
+               "\"%s\",\"model\":\"%s\",\"correct\":%s,\"error\":%.3g",
+               bench_op_names[c->op], ops_dtypes[dtype].name, counted ? "emu" : "cuda", o->names,
+               shape, c->model, o->correct ? "true" : "false", o->error);
+        if (timed)
+            printf(",\"median_us\":%.3f,\"best_us\":%.3f,\"runs\":%d,\"%s\":%.1f,\"peak\":%.1f,"
+                   "\"share\":%.4f",
+                   o->times.median_us, o->times.best_us, o->times.rounds,
+                   tensor ? "gflops" : "gbps", rate, peak, peak > 0 ? rate / peak : 0);
+        if (counted) {
+            printf(",\"predicted_us\":%.2f,\"bound\":\"%s\",\"kernels\":[", o->predicted_us,
+                   o->bound);
+            for (size_t i = 0; i < o->n_kernels; i++) {
+                if (i > 0) putchar(',');
+                put_counters(l, &o->kernels[i]);
+            }
+            putchar(']');
+        }
+        puts("}");
+    } else if (!o->correct) {
+        printf("%-22s %-5s %-26s WRONG: off by %.2g of the root mean square, or other bits in a "
+               "larger batch\n",
+               bench_op_names[c->op], ops_dtypes[dtype].name, shape, o->error);
+    } else if (timed) {
+        printf("%-22s %-5s %-26s %9.2f us %9.1f %-7s %5.1f %% of %.0f  %s  %s\n",
+               bench_op_names[c->op], ops_dtypes[dtype].name, shape, o->times.median_us, rate,
+               tensor ? "GFLOP/s" : "GB/s", peak > 0 ? 100 * rate / peak : 0, peak, o->names,
+               c->model);
+    } else if (counted) {
+        unsigned long long warps = 0, sectors = 0, extra = 0;
+        for (size_t i = 0; i < o->n_kernels; i++) {
+            warps += o->kernels[i].total_warp_instructions;
+            sectors += o->kernels[i].global_sectors;
+            extra += o->kernels[i].shared_extra_wavefronts;
+        }
+        printf("%-22s %-5s %-26s predicted %7.1f us (%s)  %8llu warp instructions %8llu sectors "
+               "%5llu extra wavefronts  %s  %s\n",
+               bench_op_names[c->op], ops_dtypes[dtype].name, shape, o->predicted_us, o->bound,
+               warps, sectors, extra, o->names, c->model);
+    } else {
+        printf("%-22s %-5s %-26s right, off by %.2g  %s  %s\n", bench_op_names[c->op],
+               ops_dtypes[dtype].name, shape, o->error, o->names, c->model);
+    }
+    fflush(stdout);
+}
+
+/* ---- all of them ------------------------------------------------------------------------------
+ */
+
+static cli_exit run_cases(lab *l)
+{
+    static const ops_dtype dtypes[] = {OPS_F16, OPS_BF16, OPS_INT8};
+    bench_job *job = l->job;
+    crank_error error = {0};
+    for (size_t d = 0; d < sizeof dtypes / sizeof dtypes[0]; d++) {
+        for (size_t i = 0; i < n_bench_cases; i++) {
+            outcome o;
+            if (!bench_wanted(job, &bench_cases[i], ops_dtypes[dtypes[d]].name)) continue;
+            if (cli_stopped()) return CLI_OK;
+            if (run_case(l, &bench_cases[i], dtypes[d], &o, &error) != CRANK_OK)
+                return cli_fail_status(&error, 0);
+            bench_case shown = bench_cases[i];
+            shown.b *= (int32_t)job->pairs;
+            if (!o.correct) job->n_wrong++;
+            print_outcome(l, &shown, dtypes[d], &o);
+        }
+    }
+    return CLI_OK;
+}
+
+cli_exit bench_ops_cuda(bench_job *job)
+{
+    lab l = {.job = job};
+    char emu_path[PATH_MAX];
+    crank_model_options model;
+    model_flags flags = {.device = job->device};
+    model_options_of(&model, &flags, emu_path);
+    if (job->device.emulated) emulator_open(&l.emu, emu_path);
+    ops_device_options options = {
+        .ordinal = job->device.ordinal, .library_path = model.cuda_library, .isa = job->variant};
+    crank_error error = {0};
+    cli_exit code = CLI_OK;
+    if (ops_backend_cuda.open(&l.device, &options, &error) != CRANK_OK)
+        code = cli_fail_status(&error, 0);
+    if (code == CLI_OK && !job->json)
+        printf("%s%s\n", ops_backend_cuda.describe(l.device),
+               job->device.emulated ? ": counters; microseconds are predicted for an H100, not "
+                                      "measured (bench/roofline.h)"
+                                    : "");
+    if (code == CLI_OK) code = run_cases(&l);
+    if (l.device != NULL) ops_backend_cuda.close(l.device);
+    if (l.emu.library != NULL) dlclose(l.emu.library);
+    return code;
+}
