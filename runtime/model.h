@@ -156,6 +156,8 @@ int32_t model_labels(const crank_model *m);
  * V, positions (P; 0 when the family has none), token types (T). Checks them against each other,
  * allocates the layers, fills encoder, token rules (no position offset, no pad rule) and dims. */
 crank_status model_sizes(model_reader *r, crank_error *error);
+/* Another number of layers than the config's. */
+crank_status model_add_layers(crank_model *m, int32_t n_layers, crank_error *error);
 /* RoBERTa's rule: position rows begin at pad_id + 1, a pad id inside a text stays on its own row.
  */
 crank_status model_positions_after_pad(model_reader *r, int32_t pad_id, crank_error *error);

@@ -9,8 +9,9 @@
 #include "runtime/reader.h"
 #include "runtime/tokenize.h"
 
-static crank_status add_layers(crank_model *m, int32_t n_layers, crank_error *error)
+crank_status model_add_layers(crank_model *m, int32_t n_layers, crank_error *error)
 {
+    mem_free(m->encoder.layers);
     m->encoder.layers = mem_zero((size_t)n_layers, sizeof *m->encoder.layers);
     CRANK_CHECK(m->encoder.layers != NULL, OUT_OF_MEMORY, error, "no memory for %d layers",
                 n_layers);
@@ -52,7 +53,7 @@ crank_status model_sizes(model_reader *r, crank_error *error)
     r->dims.size['P'] = positions;
     r->dims.size['T'] = tokens->n_types;
     r->dims.size['I'] = (int64_t)e->heads * e->head_width;
-    return add_layers(r->model, layers, error);
+    return model_add_layers(r->model, layers, error);
 }
 
 crank_status model_positions_after_pad(model_reader *r, int32_t pad_id, crank_error *error)

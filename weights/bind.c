@@ -1,6 +1,7 @@
 #include "weights/bind.h"
 
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -115,10 +116,12 @@ static int matches(const char *patterns, const char *name)
     return 0;
 }
 
-/* One alternative of a row, written out: '@' the prefix, "%d" the layer. */
+/* One alternative of a row, written out: '@' the prefix, "%d" the layer, "%g" and "%j" its group
+ * and its place in it. */
 static void expand(char name[NAME_BYTES], const char *pattern, size_t bytes, const char *prefix,
-                   int layer)
+                   int layer, int64_t inner)
 {
+    int in_group = inner > 1 ? (int)inner : 1;
     size_t used = 0;
     for (size_t i = 0; i < bytes && used < NAME_BYTES - 1; i++) {
         size_t room = NAME_BYTES - used;
@@ -127,6 +130,12 @@ static void expand(char name[NAME_BYTES], const char *pattern, size_t bytes, con
             used += (size_t)snprintf(name + used, room, "%.*s", n, prefix);
         } else if (pattern[i] == '%' && i + 1 < bytes && pattern[i + 1] == 'd') {
             used += (size_t)snprintf(name + used, room, "%d", layer);
+            i++;
+        } else if (pattern[i] == '%' && i + 1 < bytes && pattern[i + 1] == 'g') {
+            used += (size_t)snprintf(name + used, room, "%d", layer / in_group);
+            i++;
+        } else if (pattern[i] == '%' && i + 1 < bytes && pattern[i + 1] == 'j') {
+            used += (size_t)snprintf(name + used, room, "%d", layer % in_group);
             i++;
         } else {
             name[used++] = pattern[i];
@@ -152,12 +161,12 @@ static int to_old_norm_name(char name[NAME_BYTES])
 }
 
 static const st_tensor *find(const safetensors *file, const bind_row *row, const char *prefix,
-                             int layer)
+                             int layer, int64_t inner)
 {
     char name[NAME_BYTES];
     for (const char *at = row->name;;) {
         size_t n = strcspn(at, "|");
-        expand(name, at, n, prefix, layer);
+        expand(name, at, n, prefix, layer, inner);
         const st_tensor *tensor = safetensors_find(file, name);
         if (tensor == NULL && to_old_norm_name(name)) tensor = safetensors_find(file, name);
         if (tensor != NULL || at[n] == '\0') return tensor;
@@ -181,7 +190,7 @@ static const char *choose_prefix(const safetensors *file, const bind_table *tabl
         for (int i = 0; i < table->n_rows; i++) {
             const bind_row *row = &table->rows[i];
             if (row->name[0] == '@' && holds(row, conditions)) {
-                found += find(file, row, prefix, 0) != NULL;
+                found += find(file, row, prefix, 0, 1) != NULL;
             }
         }
         if (found > most) {
@@ -274,12 +283,12 @@ typedef struct binder {
 
 static void bind_one(const binder *b, const bind_row *row, int layer)
 {
-    const st_tensor *tensor = find(b->file, row, b->out->prefix, layer);
+    const st_tensor *tensor = find(b->file, row, b->out->prefix, layer, b->dims->size['J']);
     size_term terms[ST_MAX_RANK];
     char found[ST_SHAPE_TEXT_BYTES], expected[ST_SHAPE_TEXT_BYTES];
     if (tensor == NULL) {
         char name[NAME_BYTES];
-        expand(name, row->name, strcspn(row->name, "|"), b->out->prefix, layer);
+        expand(name, row->name, strcspn(row->name, "|"), b->out->prefix, layer, b->dims->size['J']);
         if (!(row->flags & BIND_OPTIONAL)) note(b->problems, MISSING, "%s", name);
         return;
     }
@@ -302,7 +311,10 @@ static void bind_rows(const binder *b, unsigned conditions)
     for (int i = 0; i < b->table->n_rows; i++) {
         const bind_row *row = &b->table->rows[i];
         if (!holds(row, conditions)) continue;
-        int layers = strstr(row->name, "%d") != NULL ? b->out->n_layers : 1;
+        bool layered = strstr(row->name, "%d") != NULL || strstr(row->name, "%g") != NULL;
+        int layers = !layered                         ? 1
+                     : row->flags & BIND_SECOND_STACK ? (int)b->dims->size['L']
+                                                      : b->out->n_layers;
         for (int layer = row->flags & BIND_NOT_FIRST_LAYER ? 1 : 0; layer < layers; layer++) {
             bind_one(b, row, layer);
         }
@@ -320,6 +332,7 @@ crank_status bind_open(bindings *out, const safetensors *file, const bind_table 
 {
     crank_status status = CRANK_OK;
     size_t rows = n_layers > 0 ? (size_t)n_layers : 1;
+    if (dims->size['L'] > (int64_t)rows) rows = (size_t)dims->size['L'];
     *out = (bindings){.n_fields = table->n_fields, .n_layers = n_layers};
     binder b = {file, table, dims, out, NULL, NULL};
     out->fields = mem_zero(rows * (size_t)table->n_fields, sizeof *out->fields);

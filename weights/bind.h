@@ -21,8 +21,9 @@
  *     out: bind_close(&b);
  *
  * Names: '@' is the prefix, which is one of table->prefixes for the whole file, the one under which
- * most rows are found. '%d' is the layer (one row then stands for n_layers tensors). '|' separates
- * alternative names, the usual one first. A name that ends in "LayerNorm.weight" or
+ * most rows are found. '%d' is the layer (one row then stands for n_layers tensors); where layers
+ * stand in groups of dims 'J' (ALBERT), "%g" is the layer's group and "%j" its place in it. '|'
+ * separates alternative names, the usual one first. A name that ends in "LayerNorm.weight" or
  * "LayerNorm.bias" is also found as ".gamma" or ".beta" (files older than 2019).
  * Shapes: comma-separated sizes; each is a letter of dims, a number, or a number times a letter
  * ("3D,D"); "" is a scalar. A letter whose size is 0 takes it from the first row that holds it
@@ -40,6 +41,7 @@ enum {
     BIND_OPTIONAL = 1,        /* absent: bind_get gives NULL */
     BIND_NOT_FIRST_LAYER = 2, /* layer 0 has none (ModernBERT's attn_norm); extra if it is there */
     BIND_ANY_DTYPE = 4,       /* else F32, F16, BF16 or F64 */
+    BIND_SECOND_STACK = 8,    /* '%d' runs over dims 'L' layers (a decoder's), not n_layers */
 };
 
 typedef struct bind_row {

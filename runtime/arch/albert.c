@@ -11,24 +11,25 @@ static const bind_row rows[] = {
     {EMBEDDING_B, "@embeddings.LayerNorm.bias", "E", 0, 0},
     {PROJECT_W, "@encoder.embedding_hidden_mapping_in.weight", "D,E", 0, 0},
     {PROJECT_B, "@encoder.embedding_hidden_mapping_in.bias", "D", 0, 0},
-    {Q_W, "@encoder.albert_layer_groups.%d.albert_layers.0.attention.query.weight", "D,D", 0, 0},
-    {Q_B, "@encoder.albert_layer_groups.%d.albert_layers.0.attention.query.bias", "D", 0, 0},
-    {K_W, "@encoder.albert_layer_groups.%d.albert_layers.0.attention.key.weight", "D,D", 0, 0},
-    {K_B, "@encoder.albert_layer_groups.%d.albert_layers.0.attention.key.bias", "D", 0, 0},
-    {V_W, "@encoder.albert_layer_groups.%d.albert_layers.0.attention.value.weight", "D,D", 0, 0},
-    {V_B, "@encoder.albert_layer_groups.%d.albert_layers.0.attention.value.bias", "D", 0, 0},
-    {O_W, "@encoder.albert_layer_groups.%d.albert_layers.0.attention.dense.weight", "D,D", 0, 0},
-    {O_B, "@encoder.albert_layer_groups.%d.albert_layers.0.attention.dense.bias", "D", 0, 0},
-    {ATTN_G, "@encoder.albert_layer_groups.%d.albert_layers.0.attention.LayerNorm.weight", "D", 0,
+    {Q_W, "@encoder.albert_layer_groups.%g.albert_layers.%j.attention.query.weight", "D,D", 0, 0},
+    {Q_B, "@encoder.albert_layer_groups.%g.albert_layers.%j.attention.query.bias", "D", 0, 0},
+    {K_W, "@encoder.albert_layer_groups.%g.albert_layers.%j.attention.key.weight", "D,D", 0, 0},
+    {K_B, "@encoder.albert_layer_groups.%g.albert_layers.%j.attention.key.bias", "D", 0, 0},
+    {V_W, "@encoder.albert_layer_groups.%g.albert_layers.%j.attention.value.weight", "D,D", 0, 0},
+    {V_B, "@encoder.albert_layer_groups.%g.albert_layers.%j.attention.value.bias", "D", 0, 0},
+    {O_W, "@encoder.albert_layer_groups.%g.albert_layers.%j.attention.dense.weight", "D,D", 0, 0},
+    {O_B, "@encoder.albert_layer_groups.%g.albert_layers.%j.attention.dense.bias", "D", 0, 0},
+    {ATTN_G, "@encoder.albert_layer_groups.%g.albert_layers.%j.attention.LayerNorm.weight", "D", 0,
      0},
-    {ATTN_B, "@encoder.albert_layer_groups.%d.albert_layers.0.attention.LayerNorm.bias", "D", 0, 0},
-    {FFN_IN_W, "@encoder.albert_layer_groups.%d.albert_layers.0.ffn.weight", "F,D", 0, 0},
-    {FFN_IN_B, "@encoder.albert_layer_groups.%d.albert_layers.0.ffn.bias", "F", 0, 0},
-    {FFN_OUT_W, "@encoder.albert_layer_groups.%d.albert_layers.0.ffn_output.weight", "D,F", 0, 0},
-    {FFN_OUT_B, "@encoder.albert_layer_groups.%d.albert_layers.0.ffn_output.bias", "D", 0, 0},
-    {FFN_G, "@encoder.albert_layer_groups.%d.albert_layers.0.full_layer_layer_norm.weight", "D", 0,
+    {ATTN_B, "@encoder.albert_layer_groups.%g.albert_layers.%j.attention.LayerNorm.bias", "D", 0,
      0},
-    {FFN_B, "@encoder.albert_layer_groups.%d.albert_layers.0.full_layer_layer_norm.bias", "D", 0,
+    {FFN_IN_W, "@encoder.albert_layer_groups.%g.albert_layers.%j.ffn.weight", "F,D", 0, 0},
+    {FFN_IN_B, "@encoder.albert_layer_groups.%g.albert_layers.%j.ffn.bias", "F", 0, 0},
+    {FFN_OUT_W, "@encoder.albert_layer_groups.%g.albert_layers.%j.ffn_output.weight", "D,F", 0, 0},
+    {FFN_OUT_B, "@encoder.albert_layer_groups.%g.albert_layers.%j.ffn_output.bias", "D", 0, 0},
+    {FFN_G, "@encoder.albert_layer_groups.%g.albert_layers.%j.full_layer_layer_norm.weight", "D", 0,
+     0},
+    {FFN_B, "@encoder.albert_layer_groups.%g.albert_layers.%j.full_layer_layer_norm.bias", "D", 0,
      0},
     {DENSE_W, "@pooler.weight", "D,D", 0, WITH_HEAD},
     {DENSE_B, "@pooler.bias", "D", 0, WITH_HEAD},
@@ -46,9 +47,10 @@ static const bind_table *table(const model_reader *r, unsigned *conditions)
     return *conditions & WITH_HEAD ? &with_head : &without_head;
 }
 
-/* Which group's weights each layer has: '%d' in the names above is the group. */
+/* Whose weights each layer has: the bind table's layer, group * inner_group_num + place in it. */
+#define MAX_LAYERS 1024
 typedef struct family {
-    int group[256];
+    int source[MAX_LAYERS];
 } family;
 
 static crank_status configure(model_reader *r, crank_error *error)
@@ -62,26 +64,40 @@ static crank_status configure(model_reader *r, crank_error *error)
     CRANK_TRY(config_int_or(c, "embedding_size", 1, 16384, 128, &embedding, error));
     CRANK_TRY(config_int_or(c, "num_hidden_groups", 1, n_layers, 1, &groups, error));
     CRANK_TRY(config_int_or(c, "inner_group_num", 1, 256, 1, &inner, error));
-    CRANK_CHECK(inner == 1, UNSUPPORTED, error, "%s: inner_group_num is %d, expected 1",
-                config_name(c), inner);
+    CRANK_CHECK(n_layers * inner <= MAX_LAYERS, UNSUPPORTED, error,
+                "%s: num_hidden_layers times inner_group_num is %d, expected at most %d",
+                config_name(c), n_layers * inner, MAX_LAYERS);
     r->dims.size['E'] = embedding;
-    r->n_bound_layers = groups;
-    for (int l = 0; l < n_layers; l++) f->group[l] = l * groups / n_layers;
+    r->dims.size['J'] = inner;
+    r->n_bound_layers = groups * inner;
+    double in_group = (double)n_layers / (double)groups; /* as the library divides */
+    for (int l = 0; l < n_layers; l++) {
+        int group = (int)((double)l / in_group);
+        for (int j = 0; j < inner; j++) f->source[l * inner + j] = group * inner + j;
+    }
+    if (inner > 1) CRANK_TRY(model_add_layers(m, n_layers * inner, error));
     return model_activation(r->config, "hidden_act", "gelu_new", &r->model->encoder.activation,
                             error);
+}
+
+static int first_use(const family *f, int layer)
+{
+    int l = 0;
+    while (f->source[l] != f->source[layer]) l++;
+    return l;
 }
 
 static crank_status declare(model_reader *r, crank_error *error)
 {
     float epsilon;
-    CRANK_TRY(bert_like_begin(r, 1e-12, &epsilon, error));
+    CRANK_TRY(bert_like_begin(r, 1e-12, true, &epsilon, error));
     encoder *e = &r->model->encoder;
     const family *f = r->model->family;
     for (int l = 0; l < e->n_layers; l++) {
         model_plain_attention(r, l);
         bool last = l == e->n_layers - 1; /* may read the head's rows only: weights of its own */
-        if (l > 0 && f->group[l] == f->group[l - 1] && !last) continue;
-        r->store.source_layer = f->group[l];
+        if (first_use(f, l) < l && !last) continue;
+        r->store.source_layer = f->source[l];
         bert_like_layer(r, l, epsilon);
     }
     r->store.source_layer = -1;
@@ -93,7 +109,7 @@ static void share(crank_model *m)
 {
     const family *f = m->family;
     for (int l = 1; l < m->encoder.n_layers - 1; l++) {
-        if (f->group[l] == f->group[l - 1]) m->encoder.layers[l] = m->encoder.layers[l - 1];
+        m->encoder.layers[l] = m->encoder.layers[first_use(f, l)];
     }
 }
 

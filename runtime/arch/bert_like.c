@@ -8,8 +8,8 @@ unsigned bert_like_conditions(const model_reader *r)
     return conditions;
 }
 
-crank_status bert_like_begin(model_reader *r, double default_epsilon, float *epsilon,
-                             crank_error *error)
+crank_status bert_like_begin(model_reader *r, double default_epsilon, bool always_projected,
+                             float *epsilon, crank_error *error)
 {
     crank_model *m = r->model;
     encoder *e = &m->encoder;
@@ -23,7 +23,7 @@ crank_status bert_like_begin(model_reader *r, double default_epsilon, float *eps
     embedding_fields embedding = {WORD, POSITION, TYPE, EMBEDDING_G, EMBEDDING_B};
     if (r->dims.size['P'] == 0) embedding.position = -1;
     model_embeddings(r, &embedding, width, OPS_NORM_LAYER, *epsilon);
-    if (width == e->width) return CRANK_OK;
+    if (width == e->width && !always_projected) return CRANK_OK;
     store_linear_spec project = {.name = "embeddings_project",
                                  .layer = -1,
                                  .rows = e->width,

@@ -24,9 +24,9 @@ enum { WITH_HEAD = 1, WITH_PROJECTION = 2, WITH_MORE = 4 }; /* bind conditions *
 unsigned bert_like_conditions(const model_reader *r);
 
 /* Reads layer_norm_eps, chooses the readout's rows, declares embeddings (width E where dims has it)
- * and their projection. *epsilon is for the layers. */
-crank_status bert_like_begin(model_reader *r, double default_epsilon, float *epsilon,
-                             crank_error *error);
+ * and their projection: where E and D differ, or always. *epsilon is for the layers. */
+crank_status bert_like_begin(model_reader *r, double default_epsilon, bool always_projected,
+                             float *epsilon, crank_error *error);
 /* Declares layer l; its attention options must be set (model_plain_attention and what a family
  * adds). */
 void bert_like_layer(model_reader *r, int l, float epsilon);

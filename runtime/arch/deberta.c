@@ -233,7 +233,7 @@ static crank_status declare(model_reader *r, crank_error *error)
     encoder *e = &r->model->encoder;
     family *f = r->model->family;
     float epsilon;
-    CRANK_TRY(bert_like_begin(r, 1e-7, &epsilon, error));
+    CRANK_TRY(bert_like_begin(r, 1e-7, false, &epsilon, error));
     f->projections = mem_zero(2 * (size_t)e->n_layers, sizeof *f->projections);
     CRANK_CHECK(f->projections != NULL, OUT_OF_MEMORY, error, "no memory for a model");
     store_computed_ints(&r->store, &f->index, "relative.index", -1, 2 * (size_t)f->span - 1,

@@ -28,8 +28,9 @@ static const bind_row rows[] = {
     {OUT_W, "classifier.weight", "N,D", 0, WITH_HEAD},
     {OUT_B, "classifier.bias", "N", 0, WITH_HEAD},
 };
-static const bind_table with_head = {rows, N_ROWS(rows), BERT_LIKE_FIELDS, "new.|", "lm_head.*"};
-static const bind_table without_head = {rows, N_ROWS(rows), BERT_LIKE_FIELDS, "new.|",
+static const bind_table with_head = {rows, N_ROWS(rows), BERT_LIKE_FIELDS, "new.|gte.|",
+                                     "lm_head.*"};
+static const bind_table without_head = {rows, N_ROWS(rows), BERT_LIKE_FIELDS, "new.|gte.|",
                                         "lm_head.*|*pooler.*|classifier.*"};
 
 typedef struct family {
@@ -77,7 +78,7 @@ static crank_status declare(model_reader *r, crank_error *error)
     encoder *e = &r->model->encoder;
     family *f = r->model->family;
     float epsilon;
-    CRANK_TRY(bert_like_begin(r, 1e-12, &epsilon, error));
+    CRANK_TRY(bert_like_begin(r, 1e-12, false, &epsilon, error));
     model_rope(r, &f->rope, "rope", f->theta, f->divisor);
     /* clang-format off */
     static const layer_fields fields = {

@@ -1,6 +1,6 @@
 /* ModernBERT (Warner et al. 2024), also Ettin and gte-reranker-modernbert: pre-norm layers with
- * rotary attention, global every third layer and windowed between, a gated FFN, no biases. The head
- * is dense (gelu), norm and classifier on the first token or on the mean of all. */
+ * rotary attention, global every third layer and windowed between, a gated FFN, mostly no biases.
+ * The head is dense (gelu), norm and classifier on the first token or on the mean of all. */
 #include <jansson.h>
 #include <string.h>
 
@@ -22,9 +22,18 @@ enum {
     NORM_G,
     CLASSIFIER_W,
     CLASSIFIER_B,
+    EMBEDDING_B,
+    QKV_B,
+    O_B,
+    ATTN_B,
+    FFN_IN_B,
+    FFN_OUT_B,
+    FFN_B,
+    FINAL_B,
+    NORM_B,
     N_FIELDS
 };
-enum { WITH_HEAD = 1 };
+enum { WITH_HEAD = 1, ATTENTION_BIAS = 2, MLP_BIAS = 4, NORM_BIAS = 8 };
 
 static const bind_row rows[] = {
     {WORD, "@embeddings.tok_embeddings.weight", "V,D", 0, 0},
@@ -41,6 +50,15 @@ static const bind_row rows[] = {
     {NORM_G, "head.norm.weight", "D", 0, WITH_HEAD},
     {CLASSIFIER_W, "classifier.weight", "N,D", 0, WITH_HEAD},
     {CLASSIFIER_B, "classifier.bias", "N", 0, WITH_HEAD},
+    {EMBEDDING_B, "@embeddings.norm.bias", "D", 0, NORM_BIAS},
+    {QKV_B, "@layers.%d.attn.Wqkv.bias", "3D", 0, ATTENTION_BIAS},
+    {O_B, "@layers.%d.attn.Wo.bias", "D", 0, ATTENTION_BIAS},
+    {ATTN_B, "@layers.%d.attn_norm.bias", "D", BIND_NOT_FIRST_LAYER, NORM_BIAS},
+    {FFN_IN_B, "@layers.%d.mlp.Wi.bias", "2F", 0, MLP_BIAS},
+    {FFN_OUT_B, "@layers.%d.mlp.Wo.bias", "D", 0, MLP_BIAS},
+    {FFN_B, "@layers.%d.mlp_norm.bias", "D", 0, NORM_BIAS},
+    {FINAL_B, "@final_norm.bias", "D", 0, NORM_BIAS},
+    {NORM_B, "head.norm.bias", "D", 0, WITH_HEAD | NORM_BIAS},
 };
 static const bind_table with_head = {rows, sizeof rows / sizeof rows[0], N_FIELDS, "model.|",
                                      "decoder.*"};
@@ -52,6 +70,7 @@ enum { GLOBAL, LOCAL, N_SPANS };
 typedef struct family {
     bool local[256]; /* of each layer */
     int32_t window;
+    unsigned biases; /* ATTENTION_BIAS, MLP_BIAS, NORM_BIAS */
     double theta[N_SPANS];
     rope_table rope[N_SPANS];
 } family;
@@ -59,7 +78,8 @@ typedef struct family {
 static const bind_table *table(const model_reader *r, unsigned *conditions)
 {
     bool vectors = model_wants_vectors(r);
-    *conditions = vectors ? 0 : WITH_HEAD;
+    const family *f = r->model->family;
+    *conditions = f->biases | (vectors ? 0 : WITH_HEAD);
     return vectors ? &without_head : &with_head;
 }
 
@@ -104,12 +124,15 @@ static crank_status configure(model_reader *r, crank_error *error)
                                1e12, 160000, &f->theta[GLOBAL], error));
     CRANK_TRY(config_number_or(c, "rope_parameters.sliding_attention.rope_theta|local_rope_theta",
                                1, 1e12, f->theta[GLOBAL], &f->theta[LOCAL], error));
-    static const char *const no_biases[] = {"attention_bias", "mlp_bias", "norm_bias"};
-    for (size_t i = 0; i < sizeof no_biases / sizeof no_biases[0]; i++) {
-        int has_bias;
-        CRANK_TRY(config_bool_or(c, no_biases[i], 0, &has_bias, error));
-        CRANK_CHECK(!has_bias, UNSUPPORTED, error, "%s: %s is true, expected false", config_name(c),
-                    no_biases[i]);
+    static const struct {
+        const char *key;
+        unsigned bit;
+    } biases[] = {
+        {"attention_bias", ATTENTION_BIAS}, {"mlp_bias", MLP_BIAS}, {"norm_bias", NORM_BIAS}};
+    for (size_t i = 0; i < sizeof biases / sizeof biases[0]; i++) {
+        int present;
+        CRANK_TRY(config_bool_or(c, biases[i].key, 0, &present, error));
+        if (present) f->biases |= biases[i].bit;
     }
     e->pre_norm = true;
     e->trace_projection = true;
@@ -137,41 +160,42 @@ static crank_status declare(model_reader *r, crank_error *error)
     }
     e->first_row_only = m->readout.pool == OPS_POOL_FIRST;
     float eps = (float)epsilon;
-    static const embedding_fields embedding = {WORD, -1, -1, EMBEDDING_G, -1};
+    static const embedding_fields embedding = {WORD, -1, -1, EMBEDDING_G, EMBEDDING_B};
     model_embeddings(r, &embedding, e->width, OPS_NORM_LAYER, eps);
     model_rope(r, &f->rope[GLOBAL], "rope.global", f->theta[GLOBAL], 1);
     model_rope(r, &f->rope[LOCAL], "rope.local", f->theta[LOCAL], 1);
     layer_fields layer = {.q = QKV_W,
-                          .q_bias = -1,
+                          .q_bias = QKV_B,
                           .k = -1,
                           .k_bias = -1,
                           .v = -1,
                           .v_bias = -1,
                           .fused_qkv = true,
                           .out = O_W,
-                          .out_bias = -1,
-                          .attn_beta = -1,
+                          .out_bias = O_B,
                           .ffn_in = FFN_IN_W,
-                          .ffn_in_bias = -1,
+                          .ffn_in_bias = FFN_IN_B,
                           .gated = true,
                           .gate = -1,
                           .ffn_out = FFN_OUT_W,
-                          .ffn_out_bias = -1,
+                          .ffn_out_bias = FFN_OUT_B,
                           .ffn_gamma = FFN_G,
-                          .ffn_beta = -1};
+                          .ffn_beta = FFN_B};
     for (int l = 0; l < e->n_layers; l++) {
         model_plain_attention(r, l);
         e->layers[l].attention.window = f->local[l] ? f->window : 0;
         e->layers[l].attention.rope.positions = m->tokens.max_tokens;
         layer.attn_gamma = l == 0 ? -1 : ATTN_G; /* the embedding norm stands in for it */
+        layer.attn_beta = l == 0 ? -1 : ATTN_B;
         model_layer(r, l, &layer, OPS_NORM_LAYER, eps);
     }
-    model_norm(r, &e->final_norm, OPS_NORM_LAYER, "final_norm", -1, FINAL_G, -1, e->width, eps);
+    model_norm(r, &e->final_norm, OPS_NORM_LAYER, "final_norm", -1, FINAL_G, FINAL_B, e->width,
+               eps);
     if (vectors) return CRANK_OK;
     head_fields head = {.dense = DENSE_W,
                         .dense_bias = DENSE_B,
                         .norm = NORM_G,
-                        .norm_bias = -1,
+                        .norm_bias = NORM_B,
                         .out = CLASSIFIER_W,
                         .out_bias = CLASSIFIER_B,
                         .norm_epsilon = eps};

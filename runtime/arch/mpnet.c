@@ -41,6 +41,10 @@ static const bind_table *table(const model_reader *r, unsigned *conditions)
     return *conditions & WITH_HEAD ? &with_head : &without_head;
 }
 
+/* The library distributes distances over 32 buckets whatever the config says: a longer table has
+ * rows that nothing reads. */
+#define BUCKETS 32
+
 typedef struct family {
     const float *bias; /* [H, 2*S - 1], shared by all layers */
     distance_bias_request request;
@@ -53,8 +57,8 @@ static crank_status configure(model_reader *r, crank_error *error)
     CRANK_CHECK(f != NULL, OUT_OF_MEMORY, error, "no memory for a model");
     CRANK_TRY(model_positions_after_pad(r, 1, error));
     int32_t n_buckets;
-    CRANK_TRY(
-        config_int_or(r->config, "relative_attention_num_buckets", 4, 4096, 32, &n_buckets, error));
+    CRANK_TRY(config_int_or(r->config, "relative_attention_num_buckets", BUCKETS, 4096, BUCKETS,
+                            &n_buckets, error));
     r->dims.size['B'] = n_buckets;
     r->dims.size['H'] = r->model->encoder.heads;
     r->model->tokens.n_types = 0;
@@ -64,14 +68,12 @@ static crank_status configure(model_reader *r, crank_error *error)
 static crank_status declare(model_reader *r, crank_error *error)
 {
     float epsilon;
-    CRANK_TRY(bert_like_begin(r, 1e-12, &epsilon, error));
+    CRANK_TRY(bert_like_begin(r, 1e-12, false, &epsilon, error));
     encoder *e = &r->model->encoder;
     family *f = r->model->family;
     int32_t span = r->model->tokens.max_tokens;
-    f->request = (distance_bias_request){.n_buckets = (int32_t)r->dims.size['B'],
-                                         .max_distance = 128,
-                                         .heads = e->heads,
-                                         .span = span};
+    f->request = (distance_bias_request){
+        .n_buckets = BUCKETS, .max_distance = 128, .heads = e->heads, .span = span};
     model_distance_bias(r, &f->bias, "distance_bias", EXTRA, &f->request);
     for (int l = 0; l < e->n_layers; l++) {
         model_plain_attention(r, l);
