@@ -38,9 +38,16 @@ static ops_tensor embed(const encoder *e, ops_context *ctx, unsigned uses)
     size_t mark = ops_mark(ctx);
     ops_tensor narrow = ops_new(ctx, n_tokens, e->embedding.word.cols, BOTH);
     ops_embed_norm(ctx, &narrow, &e->embedding);
-    trace(e, ctx, &narrow, -1, "embeddings");
-    ops_linear_act(ctx, &x, &narrow, &e->project, OPS_IDENTITY);
-    trace(e, ctx, &x, -1, "embeddings_project");
+    if (e->project_norm.kind == OPS_NORM_NONE) {
+        trace(e, ctx, &narrow, -1, "embeddings");
+        ops_linear_act(ctx, &x, &narrow, &e->project, OPS_IDENTITY);
+        trace(e, ctx, &x, -1, "embeddings_project");
+    } else {
+        ops_tensor wide = ops_new(ctx, n_tokens, e->width, OPS_USE_VALUE);
+        ops_linear_act(ctx, &wide, &narrow, &e->project, OPS_IDENTITY);
+        ops_norm_rows(ctx, &x, &wide, &e->project_norm);
+        trace(e, ctx, &x, -1, "embeddings");
+    }
     ops_release(ctx, mark);
     return x;
 }

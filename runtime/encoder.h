@@ -33,6 +33,7 @@ typedef struct encoder {
     int32_t n_layers, width, heads, head_width, ffn_width; /* L, D, H, K, F */
     ops_embedding embedding;
     ops_linear project;    /* embeddings_project [D, E]; n 0: none */
+    ops_norm project_norm; /* after it; kind NONE: none */
     encoder_layer *layers; /* [L], owned by the model */
     bool pre_norm;
     bool first_row_only;      /* the head reads each sequence's first token alone */

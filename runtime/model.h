@@ -165,6 +165,9 @@ crank_status model_positions_after_pad(model_reader *r, int32_t pad_id, crank_er
 crank_status model_activation(const config *c, const char *keys, const char *fallback,
                               ops_activation *activation, crank_error *error);
 
+/* One of those names; false: another one. */
+bool model_activation_named(const char *name, ops_activation *activation);
+
 /* Declares gamma and beta (field -1: none) as a norm of `width`. */
 void model_norm(model_reader *r, ops_norm *norm, ops_norm_kind kind, const char *name, int layer,
                 int gamma, int beta, int32_t width, float epsilon);
@@ -207,14 +210,14 @@ typedef struct rope_table {
 void model_rope(model_reader *r, rope_table *rope, const char *name, double theta, double divisor);
 
 /* T5's and MPNet's bias: table [n_buckets, H] of field -> [H, 2*span - 1] by distance k - q. The
- * request lives until the weights are loaded. */
+ * request lives until the weights are loaded. layer -1: one for all. */
 typedef struct distance_bias_request {
     const st_tensor *table;
     const safetensors *file;
     int32_t n_buckets, max_distance, heads, span;
 } distance_bias_request;
-void model_distance_bias(model_reader *r, const float **bias, const char *name, int field,
-                         distance_bias_request *request);
+void model_distance_bias(model_reader *r, const float **bias, const char *name, int layer,
+                         int field, distance_bias_request *request);
 
 /* Fills model->ranker and its template: from the options, a converted file's metadata, or the table
  * of known schemes. Without a tokenizer and without answers, n_answers stays 0. */

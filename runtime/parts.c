@@ -68,8 +68,7 @@ crank_status model_positions_after_pad(model_reader *r, int32_t pad_id, crank_er
     return CRANK_OK;
 }
 
-crank_status model_activation(const config *c, const char *keys, const char *fallback,
-                              ops_activation *activation, crank_error *error)
+bool model_activation_named(const char *name, ops_activation *activation)
 {
     static const struct {
         const char *name;
@@ -81,14 +80,20 @@ crank_status model_activation(const config *c, const char *keys, const char *fal
         {"tanh", OPS_TANH},           {"silu", OPS_SILU},
         {"swish", OPS_SILU},          {"linear", OPS_IDENTITY},
     };
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+        if (strcmp(names[i].name, name) != 0) continue;
+        *activation = names[i].activation;
+        return true;
+    }
+    return false;
+}
+
+crank_status model_activation(const config *c, const char *keys, const char *fallback,
+                              ops_activation *activation, crank_error *error)
+{
     const char *name;
     CRANK_TRY(config_string_or(c, keys, fallback, &name, error));
-    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
-        if (strcmp(names[i].name, name) == 0) {
-            *activation = names[i].activation;
-            return CRANK_OK;
-        }
-    }
+    if (model_activation_named(name, activation)) return CRANK_OK;
     return status_fail(error, CRANK_UNSUPPORTED,
                        "%s: %s is \"%s\", expected gelu, gelu_new, relu, tanh or silu",
                        config_name(c), keys, name);
@@ -258,13 +263,13 @@ static crank_status compute_distance_bias(void *argument, void *values, size_t n
     return status;
 }
 
-void model_distance_bias(model_reader *r, const float **bias, const char *name, int field,
-                         distance_bias_request *request)
+void model_distance_bias(model_reader *r, const float **bias, const char *name, int layer,
+                         int field, distance_bias_request *request)
 {
-    if (!r->converted) request->table = bind_get(&r->bound, field, 0);
+    if (!r->converted) request->table = bind_get(&r->bound, field, layer >= 0 ? layer : 0);
     request->file = r->file;
     size_t n = (size_t)request->heads * (size_t)(2 * request->span - 1);
-    store_computed_floats(&r->store, bias, name, -1, n, compute_distance_bias, request);
+    store_computed_floats(&r->store, bias, name, layer, n, compute_distance_bias, request);
 }
 
 static crank_status find_reduction(const char *name, prompt_reduction *reduction,

@@ -90,7 +90,7 @@ static int first_use(const family *f, int layer)
 static crank_status declare(model_reader *r, crank_error *error)
 {
     float epsilon;
-    CRANK_TRY(bert_like_begin(r, 1e-12, true, &epsilon, error));
+    CRANK_TRY(bert_like_begin(r, 1e-12, PROJECT_ALWAYS, &epsilon, error));
     encoder *e = &r->model->encoder;
     const family *f = r->model->family;
     for (int l = 0; l < e->n_layers; l++) {

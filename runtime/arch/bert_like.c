@@ -8,7 +8,7 @@ unsigned bert_like_conditions(const model_reader *r)
     return conditions;
 }
 
-crank_status bert_like_begin(model_reader *r, double default_epsilon, bool always_projected,
+crank_status bert_like_begin(model_reader *r, double default_epsilon, bert_like_projection kind,
                              float *epsilon, crank_error *error)
 {
     crank_model *m = r->model;
@@ -22,8 +22,15 @@ crank_status bert_like_begin(model_reader *r, double default_epsilon, bool alway
     int32_t width = narrow != 0 ? (int32_t)narrow : e->width;
     embedding_fields embedding = {WORD, POSITION, TYPE, EMBEDDING_G, EMBEDDING_B};
     if (r->dims.size['P'] == 0) embedding.position = -1;
-    model_embeddings(r, &embedding, width, OPS_NORM_LAYER, *epsilon);
-    if (width == e->width && !always_projected) return CRANK_OK;
+    bool projected = width != e->width || kind == PROJECT_ALWAYS;
+    bool norm_later = projected && kind == PROJECT_BEFORE_NORM;
+    if (norm_later) embedding.gamma = embedding.beta = -1;
+    model_embeddings(r, &embedding, width, norm_later ? OPS_NORM_NONE : OPS_NORM_LAYER, *epsilon);
+    if (!projected) return CRANK_OK;
+    if (norm_later) {
+        model_norm(r, &e->project_norm, OPS_NORM_LAYER, "project_norm", -1, EMBEDDING_G,
+                   EMBEDDING_B, e->width, *epsilon);
+    }
     store_linear_spec project = {.name = "embeddings_project",
                                  .layer = -1,
                                  .rows = e->width,

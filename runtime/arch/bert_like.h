@@ -23,9 +23,16 @@ enum { WITH_HEAD = 1, WITH_PROJECTION = 2, WITH_MORE = 4 }; /* bind conditions *
 /* WITH_HEAD for cross-encoders; WITH_PROJECTION when dims E and D differ. */
 unsigned bert_like_conditions(const model_reader *r);
 
+/* Where embeddings of width E (of dims) become rows of width D. */
+typedef enum bert_like_projection {
+    PROJECT_NARROW,      /* after their norm, where E and D differ (ELECTRA) */
+    PROJECT_ALWAYS,      /* the same, also between equal widths (ALBERT) */
+    PROJECT_BEFORE_NORM, /* where E and D differ; the norm is D wide (DeBERTa) */
+} bert_like_projection;
+
 /* Reads layer_norm_eps, chooses the readout's rows, declares embeddings (width E where dims has it)
- * and their projection: where E and D differ, or always. *epsilon is for the layers. */
-crank_status bert_like_begin(model_reader *r, double default_epsilon, bool always_projected,
+ * and their projection. *epsilon is for the layers. */
+crank_status bert_like_begin(model_reader *r, double default_epsilon, bert_like_projection kind,
                              float *epsilon, crank_error *error);
 /* Declares layer l; its attention options must be set (model_plain_attention and what a family
  * adds). */

@@ -10,8 +10,24 @@
 #include "runtime/arch/bert_like.h"
 #include "runtime/positions.h"
 
-enum { RELATIVE = EXTRA, RELATIVE_G = EXTRA_2, RELATIVE_B = EXTRA_3 };
-enum { WITH_NORM = WITH_MORE };
+enum {
+    RELATIVE = EXTRA,
+    RELATIVE_G = EXTRA_2,
+    RELATIVE_B = EXTRA_3,
+    POSITION_KEY_W = BERT_LIKE_FIELDS, /* v1's and some v2's: projections of their own */
+    POSITION_KEY_B,
+    POSITION_QUERY_W,
+    POSITION_QUERY_B,
+    N_FIELDS
+};
+enum {
+    WITH_NORM = WITH_MORE,
+    WITH_RELATIVE = 8,
+    WITH_TYPES = 16,
+    WITH_POSITIONS = 32,
+    OWN_KEY = 64,
+    OWN_QUERY = 128,
+};
 
 /* clang-format off */
 #define SELF "@encoder.layer.%d.attention.self."
@@ -19,18 +35,24 @@ enum { WITH_NORM = WITH_MORE };
 
 static const bind_row rows[] = {
     {WORD, "@embeddings.word_embeddings.weight", "V,E", 0, 0},
-    {EMBEDDING_G, "@embeddings.LayerNorm.weight", "E", 0, 0},
-    {EMBEDDING_B, "@embeddings.LayerNorm.bias", "E", 0, 0},
+    {POSITION, "@embeddings.position_embeddings.weight", "P,E", 0, WITH_POSITIONS},
+    {TYPE, "@embeddings.token_type_embeddings.weight", "T,E", 0, WITH_TYPES},
+    {EMBEDDING_G, "@embeddings.LayerNorm.weight", "D", 0, 0},
+    {EMBEDDING_B, "@embeddings.LayerNorm.bias", "D", 0, 0},
     {PROJECT_W, "@embeddings.embed_proj.weight", "D,E", 0, WITH_PROJECTION},
-    {RELATIVE, "@encoder.rel_embeddings.weight", "R,D", 0, 0},
-    {RELATIVE_G, "@encoder.LayerNorm.weight", "D", 0, WITH_NORM},
-    {RELATIVE_B, "@encoder.LayerNorm.bias", "D", 0, WITH_NORM},
+    {RELATIVE, "@encoder.rel_embeddings.weight", "R,D", 0, WITH_RELATIVE},
+    {RELATIVE_G, "@encoder.LayerNorm.weight", "D", 0, WITH_NORM | WITH_RELATIVE},
+    {RELATIVE_B, "@encoder.LayerNorm.bias", "D", 0, WITH_NORM | WITH_RELATIVE},
     {Q_W, SELF "query_proj.weight", "D,D", 0, 0},
     {Q_B, SELF "query_proj.bias", "D", 0, 0},
     {K_W, SELF "key_proj.weight", "D,D", 0, 0},
     {K_B, SELF "key_proj.bias", "D", 0, 0},
     {V_W, SELF "value_proj.weight", "D,D", 0, 0},
     {V_B, SELF "value_proj.bias", "D", 0, 0},
+    {POSITION_KEY_W, SELF "pos_key_proj.weight", "D,D", 0, OWN_KEY},
+    {POSITION_KEY_B, SELF "pos_key_proj.bias", "D", 0, OWN_KEY},
+    {POSITION_QUERY_W, SELF "pos_query_proj.weight", "D,D", 0, OWN_QUERY},
+    {POSITION_QUERY_B, SELF "pos_query_proj.bias", "D", 0, OWN_QUERY},
     {O_W, "@encoder.layer.%d.attention.output.dense.weight", "D,D", 0, 0},
     {O_B, "@encoder.layer.%d.attention.output.dense.bias", "D", 0, 0},
     {ATTN_G, "@encoder.layer.%d.attention.output.LayerNorm.weight", "D", 0, 0},
@@ -46,11 +68,12 @@ static const bind_row rows[] = {
     {OUT_W, "classifier.weight", "N,D", 0, WITH_HEAD},
     {OUT_B, "classifier.bias", "N", 0, WITH_HEAD},
 };
-static const bind_table with_head = {rows, N_ROWS(rows), BERT_LIKE_FIELDS, "deberta.|",
-                                     "lm_predictions.*|mask_predictions.*|cls.*"};
+static const bind_table with_head = {
+    rows, N_ROWS(rows), N_FIELDS, "deberta.|",
+    "lm_predictions.*|mask_predictions.*|cls.*|*encoder.LayerNorm.*"};
 static const bind_table without_head = {
-    rows, N_ROWS(rows), BERT_LIKE_FIELDS, "deberta.|",
-    "lm_predictions.*|mask_predictions.*|cls.*|pooler.*|classifier.*"};
+    rows, N_ROWS(rows), N_FIELDS, "deberta.|",
+    "lm_predictions.*|mask_predictions.*|cls.*|pooler.*|classifier.*|*encoder.LayerNorm.*"};
 
 /* What is computed from the weights at load, one request per layer and side. */
 typedef struct projection {
@@ -59,8 +82,11 @@ typedef struct projection {
 } projection;
 
 typedef struct family {
-    int32_t buckets; /* position_buckets: half the rows of the relative table */
+    int32_t buckets; /* half the rows of the relative table: position_buckets, or every distance */
     int32_t max_position;
+    bool relative;     /* any term over distances */
+    bool by_logarithm; /* distances fall into buckets; else each has its row, up to the last */
+    bool own_projections, types, positions;
     bool norm, content_to_position, position_to_content;
     ops_activation pooler;
     float epsilon;
@@ -74,6 +100,11 @@ static const bind_table *table(const model_reader *r, unsigned *conditions)
     const family *f = r->model->family;
     *conditions = bert_like_conditions(r);
     if (f->norm) *conditions |= WITH_NORM;
+    if (f->relative) *conditions |= WITH_RELATIVE;
+    if (f->types) *conditions |= WITH_TYPES;
+    if (f->positions) *conditions |= WITH_POSITIONS;
+    if (f->relative && f->own_projections && f->content_to_position) *conditions |= OWN_KEY;
+    if (f->relative && f->own_projections && f->position_to_content) *conditions |= OWN_QUERY;
     return *conditions & WITH_HEAD ? &with_head : &without_head;
 }
 
@@ -89,21 +120,27 @@ static bool lists_term(const config *c, const char *term)
     return false;
 }
 
-static crank_status check_variant(const config *c, crank_error *error)
+static crank_status read_variant(const model_reader *r, family *f, crank_error *error)
 {
+    const config *c = r->config;
     int relative, shared, biased;
-    int32_t convolution;
+    int32_t convolution, head_width, width = r->model->encoder.head_width;
     CRANK_TRY(config_bool_or(c, "relative_attention", 0, &relative, error));
     CRANK_TRY(config_bool_or(c, "share_att_key", 0, &shared, error));
     CRANK_TRY(config_bool_or(c, "position_biased_input", 1, &biased, error));
     CRANK_TRY(config_int_or(c, "conv_kernel_size", 0, 64, 0, &convolution, error));
-    CRANK_CHECK(relative && shared, UNSUPPORTED, error,
-                "%s: expected relative_attention and share_att_key (as in DeBERTa-v3)",
-                config_name(c));
-    CRANK_CHECK(!biased, UNSUPPORTED, error, "%s: position_biased_input is true, expected false",
-                config_name(c));
+    CRANK_TRY(config_int_or(c, "attention_head_size", 1, 1024, width, &head_width, error));
     CRANK_CHECK(convolution == 0, UNSUPPORTED, error, "%s: conv_kernel_size is %d, expected 0",
                 config_name(c), convolution);
+    CRANK_CHECK(head_width == width, UNSUPPORTED, error,
+                "%s: attention_head_size is %d, expected hidden_size / num_attention_heads (%d)",
+                config_name(c), head_width, width);
+    f->relative = relative != 0;
+    f->own_projections = !shared;
+    f->positions = biased != 0;
+    f->types = r->model->tokens.n_types > 0;
+    f->content_to_position = lists_term(c, "c2p");
+    f->position_to_content = lists_term(c, "p2c");
     return CRANK_OK;
 }
 
@@ -112,9 +149,9 @@ static crank_status configure(model_reader *r, crank_error *error)
     CRANK_TRY(model_sizes(r, error));
     crank_model *m = r->model;
     const config *c = r->config;
-    CRANK_TRY(check_variant(c, error));
     family *f = m->family = mem_zero(1, sizeof *f);
     CRANK_CHECK(f != NULL, OUT_OF_MEMORY, error, "no memory for a model");
+    CRANK_TRY(read_variant(r, f, error));
     int32_t embedding, positions = m->tokens.max_tokens;
     const char *norm;
     double epsilon;
@@ -122,21 +159,20 @@ static crank_status configure(model_reader *r, crank_error *error)
     CRANK_TRY(config_int_or(c, "max_relative_positions", -1, 1 << 20, -1, &f->max_position, error));
     if (f->max_position < 1) f->max_position = positions;
     CRANK_TRY(config_int_or(c, "position_buckets", -1, 1 << 16, -1, &f->buckets, error));
-    CRANK_CHECK(f->buckets >= 4, UNSUPPORTED, error,
-                "%s: position_buckets is %d, expected at least 4 (as in DeBERTa-v3)",
-                config_name(c), f->buckets);
+    f->by_logarithm = f->buckets > 0;
+    if (!f->by_logarithm) f->buckets = f->max_position;
+    CRANK_CHECK(!f->by_logarithm || f->buckets >= 4, UNSUPPORTED, error,
+                "%s: position_buckets is %d, expected -1 or at least 4", config_name(c),
+                f->buckets);
     CRANK_TRY(config_string_or(c, "norm_rel_ebd", "none", &norm, error));
     CRANK_TRY(config_number_or(c, "layer_norm_eps", 0, 1, 1e-7, &epsilon, error));
     f->norm = strstr(norm, "layer_norm") != NULL;
     f->epsilon = (float)epsilon;
-    f->content_to_position = lists_term(c, "c2p");
-    f->position_to_content = lists_term(c, "p2c");
     f->span = positions;
     CRANK_TRY(model_activation(c, "pooler_hidden_act", "gelu", &f->pooler, error));
     r->dims.size['E'] = embedding;
-    r->dims.size['P'] = 0;
+    if (!f->positions) r->dims.size['P'] = 0;
     r->dims.size['R'] = 2 * (int64_t)f->buckets;
-    m->tokens.n_types = 0;
     return model_activation(c, "hidden_act", "gelu", &m->encoder.activation, error);
 }
 
@@ -207,8 +243,8 @@ static crank_status compute_index(void *argument, void *values, size_t n, crank_
     const family *f = argument;
     int32_t *index = values;
     for (size_t i = 0; i < n; i++) {
-        int32_t bucket =
-            positions_deberta_bucket((int32_t)i - (f->span - 1), f->buckets, f->max_position);
+        int32_t bucket = (int32_t)i - (f->span - 1);
+        if (f->by_logarithm) bucket = positions_deberta_bucket(bucket, f->buckets, f->max_position);
         int32_t row = bucket + f->buckets;
         index[i] = row < 0 ? 0 : row > 2 * f->buckets - 1 ? 2 * f->buckets - 1 : row;
     }
@@ -223,6 +259,10 @@ static void declare_relative(model_reader *r, int l, bool present, bool key)
     if (!present) return;
     projection *p = &f->projections[2 * l + key];
     *p = (projection){r, key ? K_W : Q_W, key ? K_B : Q_B, l};
+    if (f->own_projections) {
+        p->weight = key ? POSITION_KEY_W : POSITION_QUERY_W;
+        p->bias = key ? POSITION_KEY_B : POSITION_QUERY_B;
+    }
     store_computed_floats(&r->store, key ? &relative->key : &relative->query,
                           key ? "relative.key" : "relative.query", l,
                           2 * (size_t)f->buckets * (size_t)e->width, compute_projection, p);
@@ -233,19 +273,24 @@ static crank_status declare(model_reader *r, crank_error *error)
     encoder *e = &r->model->encoder;
     family *f = r->model->family;
     float epsilon;
-    CRANK_TRY(bert_like_begin(r, 1e-7, false, &epsilon, error));
+    CRANK_TRY(bert_like_begin(r, 1e-7, PROJECT_BEFORE_NORM, &epsilon, error));
     f->projections = mem_zero(2 * (size_t)e->n_layers, sizeof *f->projections);
     CRANK_CHECK(f->projections != NULL, OUT_OF_MEMORY, error, "no memory for a model");
-    store_computed_ints(&r->store, &f->index, "relative.index", -1, 2 * (size_t)f->span - 1,
-                        compute_index, f);
+    bool relative = f->relative && (f->content_to_position || f->position_to_content);
+    if (relative) {
+        store_computed_ints(&r->store, &f->index, "relative.index", -1, 2 * (size_t)f->span - 1,
+                            compute_index, f);
+    }
     int terms = 1 + f->content_to_position + f->position_to_content;
     for (int l = 0; l < e->n_layers; l++) {
         model_plain_attention(r, l);
         ops_attention *a = &e->layers[l].attention;
         a->scale = 1.0f / sqrtf((float)(e->head_width * terms));
-        a->relative = (ops_relative){.n_buckets = 2 * f->buckets, .span = f->span};
-        declare_relative(r, l, f->content_to_position, true);
-        declare_relative(r, l, f->position_to_content, false);
+        if (relative) {
+            a->relative = (ops_relative){.n_buckets = 2 * f->buckets, .span = f->span};
+            declare_relative(r, l, f->content_to_position, true);
+            declare_relative(r, l, f->position_to_content, false);
+        }
         bert_like_layer(r, l, epsilon);
     }
     bert_like_head(r, f->pooler);

@@ -78,7 +78,7 @@ static crank_status declare(model_reader *r, crank_error *error)
     encoder *e = &r->model->encoder;
     family *f = r->model->family;
     float epsilon;
-    CRANK_TRY(bert_like_begin(r, 1e-12, false, &epsilon, error));
+    CRANK_TRY(bert_like_begin(r, 1e-12, PROJECT_NARROW, &epsilon, error));
     model_rope(r, &f->rope, "rope", f->theta, f->divisor);
     /* clang-format off */
     static const layer_fields fields = {

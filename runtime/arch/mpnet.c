@@ -68,13 +68,13 @@ static crank_status configure(model_reader *r, crank_error *error)
 static crank_status declare(model_reader *r, crank_error *error)
 {
     float epsilon;
-    CRANK_TRY(bert_like_begin(r, 1e-12, false, &epsilon, error));
+    CRANK_TRY(bert_like_begin(r, 1e-12, PROJECT_NARROW, &epsilon, error));
     encoder *e = &r->model->encoder;
     family *f = r->model->family;
     int32_t span = r->model->tokens.max_tokens;
     f->request = (distance_bias_request){
         .n_buckets = BUCKETS, .max_distance = 128, .heads = e->heads, .span = span};
-    model_distance_bias(r, &f->bias, "distance_bias", EXTRA, &f->request);
+    model_distance_bias(r, &f->bias, "distance_bias", -1, EXTRA, &f->request);
     for (int l = 0; l < e->n_layers; l++) {
         model_plain_attention(r, l);
         e->layers[l].attention.distance_span = span;

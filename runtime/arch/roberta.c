@@ -52,7 +52,7 @@ static crank_status configure(model_reader *r, crank_error *error)
 static crank_status declare(model_reader *r, crank_error *error)
 {
     float epsilon;
-    CRANK_TRY(bert_like_begin(r, 1e-12, false, &epsilon, error));
+    CRANK_TRY(bert_like_begin(r, 1e-12, PROJECT_NARROW, &epsilon, error));
     bert_like_layers(r, epsilon);
     bert_like_head(r, OPS_TANH);
     return CRANK_OK;

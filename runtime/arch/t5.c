@@ -19,13 +19,15 @@ enum {
     N_FIELDS
 };
 /* clang-format on */
-enum { GATED = 1, PLAIN = 2 };
+enum { GATED = 1, PLAIN = 2, SHARED_BIAS = 4, OWN_BIAS = 8 };
 
 #define E "encoder.block.%d.layer."
 #define D "decoder.block.%d.layer."
 static const bind_row rows[] = {
     {WORD, "shared.weight|encoder.embed_tokens.weight", "V,D", 0, 0},
-    {BIAS, "encoder.block.0.layer.0.SelfAttention.relative_attention_bias.weight", "B,H", 0, 0},
+    {BIAS, "encoder.block.0.layer.0.SelfAttention.relative_attention_bias.weight", "B,H", 0,
+     SHARED_BIAS},
+    {BIAS, E "0.SelfAttention.relative_attention_bias.weight", "B,H", 0, OWN_BIAS},
     {Q_W, E "0.SelfAttention.q.weight", "I,D", 0, 0},
     {K_W, E "0.SelfAttention.k.weight", "I,D", 0, 0},
     {V_W, E "0.SelfAttention.v.weight", "I,D", 0, 0},
@@ -37,19 +39,19 @@ static const bind_row rows[] = {
     {FFN_OUT_W, E "1.DenseReluDense.wo.weight", "D,F", 0, 0},
     {FFN_G, E "1.layer_norm.weight", "D", 0, 0},
     {FINAL_G, "encoder.final_layer_norm.weight", "D", 0, 0},
-    {SELF_V, D "0.SelfAttention.v.weight", "I,D", 0, 0},
-    {SELF_O, D "0.SelfAttention.o.weight", "D,I", 0, 0},
-    {SELF_G, D "0.layer_norm.weight", "D", 0, 0},
-    {CROSS_Q, D "1.EncDecAttention.q.weight", "I,D", 0, 0},
-    {CROSS_K, D "1.EncDecAttention.k.weight", "I,D", 0, 0},
-    {CROSS_V, D "1.EncDecAttention.v.weight", "I,D", 0, 0},
-    {CROSS_O, D "1.EncDecAttention.o.weight", "D,I", 0, 0},
-    {CROSS_G, D "1.layer_norm.weight", "D", 0, 0},
-    {D_FFN_IN, D "2.DenseReluDense.wi.weight", "F,D", 0, PLAIN},
-    {D_FFN_IN, D "2.DenseReluDense.wi_0.weight", "F,D", 0, GATED},
-    {D_GATE, D "2.DenseReluDense.wi_1.weight", "F,D", 0, GATED},
-    {D_FFN_OUT, D "2.DenseReluDense.wo.weight", "D,F", 0, 0},
-    {D_FFN_G, D "2.layer_norm.weight", "D", 0, 0},
+    {SELF_V, D "0.SelfAttention.v.weight", "I,D", BIND_SECOND_STACK, 0},
+    {SELF_O, D "0.SelfAttention.o.weight", "D,I", BIND_SECOND_STACK, 0},
+    {SELF_G, D "0.layer_norm.weight", "D", BIND_SECOND_STACK, 0},
+    {CROSS_Q, D "1.EncDecAttention.q.weight", "I,D", BIND_SECOND_STACK, 0},
+    {CROSS_K, D "1.EncDecAttention.k.weight", "I,D", BIND_SECOND_STACK, 0},
+    {CROSS_V, D "1.EncDecAttention.v.weight", "I,D", BIND_SECOND_STACK, 0},
+    {CROSS_O, D "1.EncDecAttention.o.weight", "D,I", BIND_SECOND_STACK, 0},
+    {CROSS_G, D "1.layer_norm.weight", "D", BIND_SECOND_STACK, 0},
+    {D_FFN_IN, D "2.DenseReluDense.wi.weight", "F,D", BIND_SECOND_STACK, PLAIN},
+    {D_FFN_IN, D "2.DenseReluDense.wi_0.weight", "F,D", BIND_SECOND_STACK, GATED},
+    {D_GATE, D "2.DenseReluDense.wi_1.weight", "F,D", BIND_SECOND_STACK, GATED},
+    {D_FFN_OUT, D "2.DenseReluDense.wo.weight", "D,F", BIND_SECOND_STACK, 0},
+    {D_FFN_G, D "2.layer_norm.weight", "D", BIND_SECOND_STACK, 0},
     {D_FINAL_G, "decoder.final_layer_norm.weight", "D", 0, 0},
     {LM_HEAD, "lm_head.weight", "V,D", BIND_OPTIONAL, 0},
 };
@@ -69,13 +71,16 @@ typedef struct decoder_layer {
 } decoder_layer;
 
 typedef struct family {
-    decoder_layer *layers; /* [L] */
+    decoder_layer *layers; /* [n_layers] */
+    int32_t n_layers;      /* of the decoder */
     ops_norm final_norm;
     ops_attention cross; /* scale 1, no biases */
     const float *start;  /* [D]: the start token's embedding */
-    const float *bias;   /* [H, 2*S - 1], shared by encoder layers */
-    distance_bias_request bias_request;
+    const float *
+        *biases; /* [encoder layers] of [H, 2*S - 1]; the first for all unless own_biases */
+    distance_bias_request *bias_requests;
     bool gated;
+    bool own_biases; /* UMT5: a table in every encoder layer */
     float logit_scale;
     struct row_request { /* rows of the vocabulary matrix */
         const model_reader *reader;
@@ -90,7 +95,7 @@ typedef struct family {
 static const bind_table *table(const model_reader *r, unsigned *conditions)
 {
     const family *f = r->model->family;
-    *conditions = f->gated ? GATED : PLAIN;
+    *conditions = (f->gated ? GATED : PLAIN) | (f->own_biases ? OWN_BIAS : SHARED_BIAS);
     return &names;
 }
 
@@ -100,18 +105,11 @@ static crank_status read_ffn(model_reader *r, family *f, crank_error *error)
     CRANK_TRY(config_string_or(r->config, "feed_forward_proj", "relu", &kind, error));
     ops_activation *activation = &r->model->encoder.activation;
     f->gated = strncmp(kind, "gated-", 6) == 0;
-    if (strcmp(kind, "gated-gelu") == 0) {
-        *activation = OPS_GELU_TANH; /* the library reads it as gelu_new */
-    } else if (strcmp(kind, "relu") == 0 || strcmp(kind, "gated-relu") == 0) {
-        *activation = OPS_RELU;
-    } else if (strcmp(kind, "gated-silu") == 0) {
-        *activation = OPS_SILU;
-    } else {
-        return status_fail(error, CRANK_UNSUPPORTED,
-                           "%s: feed_forward_proj is \"%s\", expected relu, gated-gelu, "
-                           "gated-relu or gated-silu",
-                           config_name(r->config), kind);
-    }
+    if (strcmp(kind, "gated-gelu") == 0) kind = "gated-gelu_new"; /* as the library reads it */
+    CRANK_CHECK(model_activation_named(f->gated ? kind + 6 : kind, activation), UNSUPPORTED, error,
+                "%s: feed_forward_proj is \"%s\", expected relu, gelu, silu or one of them after "
+                "\"gated-\"",
+                config_name(r->config), kind);
     return CRANK_OK;
 }
 
@@ -124,9 +122,9 @@ static crank_status read_scale(model_reader *r, family *f, crank_error *error)
     const char *model_type;
     CRANK_TRY(config_string(c, "model_type", &model_type, error));
     CRANK_TRY(
-        config_bool_or(c, "tie_word_embeddings", strcmp(model_type, "t5") == 0, &tied, error));
+        config_bool_or(c, "tie_word_embeddings", strcmp(model_type, "mt5") != 0, &tied, error));
     CRANK_TRY(config_bool_or(c, "scale_decoder_outputs", tied, &scaled, error));
-    if (strcmp(model_type, "t5") != 0) scaled = 0;
+    if (strcmp(model_type, "mt5") == 0) scaled = 0;
     f->logit_scale = scaled ? 1.0f / sqrtf((float)r->model->encoder.width) : 1.0f;
     return CRANK_OK;
 }
@@ -139,13 +137,16 @@ static crank_status configure(model_reader *r, crank_error *error)
     const config *c = r->config;
     family *f = m->family = mem_zero(1, sizeof *f);
     CRANK_CHECK(f != NULL, OUT_OF_MEMORY, error, "no memory for a model");
-    f->layers = mem_zero((size_t)e->n_layers, sizeof *f->layers);
-    CRANK_CHECK(f->layers != NULL, OUT_OF_MEMORY, error, "no memory for a model");
-    int32_t decoder_layers, buckets, distance;
-    CRANK_TRY(config_int_or(c, "num_decoder_layers", 1, 256, e->n_layers, &decoder_layers, error));
-    CRANK_CHECK(decoder_layers == e->n_layers, UNSUPPORTED, error,
-                "%s: num_decoder_layers is %d, expected num_layers (%d)", config_name(c),
-                decoder_layers, e->n_layers);
+    const char *model_type;
+    int32_t buckets, distance;
+    CRANK_TRY(config_string(c, "model_type", &model_type, error));
+    f->own_biases = strcmp(model_type, "umt5") == 0;
+    CRANK_TRY(config_int_or(c, "num_decoder_layers", 1, 256, e->n_layers, &f->n_layers, error));
+    f->layers = mem_zero((size_t)f->n_layers, sizeof *f->layers);
+    f->biases = mem_zero((size_t)e->n_layers, sizeof *f->biases);
+    f->bias_requests = mem_zero((size_t)e->n_layers, sizeof *f->bias_requests);
+    CRANK_CHECK(f->layers != NULL && f->biases != NULL && f->bias_requests != NULL, OUT_OF_MEMORY,
+                error, "no memory for a model");
     CRANK_TRY(config_int_or(c, "relative_attention_num_buckets", 4, 4096, 32, &buckets, error));
     CRANK_TRY(
         config_int_or(c, "relative_attention_max_distance", 2, 1 << 20, 128, &distance, error));
@@ -157,10 +158,13 @@ static crank_status configure(model_reader *r, crank_error *error)
     m->tokens.n_types = 0;
     r->dims.size['B'] = buckets;
     r->dims.size['H'] = e->heads;
-    f->bias_request = (distance_bias_request){.n_buckets = buckets,
-                                              .max_distance = distance,
-                                              .heads = e->heads,
-                                              .span = m->tokens.max_tokens};
+    r->dims.size['L'] = f->n_layers;
+    for (int l = 0; l < e->n_layers; l++) {
+        f->bias_requests[l] = (distance_bias_request){.n_buckets = buckets,
+                                                      .max_distance = distance,
+                                                      .heads = e->heads,
+                                                      .span = m->tokens.max_tokens};
+    }
     e->pre_norm = true;
     e->trace_prefix = "encoder.";
     return CRANK_OK;
@@ -262,7 +266,10 @@ static crank_status declare(model_reader *r, crank_error *error)
     CRANK_TRY(model_ranker(r, error));
     static const embedding_fields embedding = {WORD, -1, -1, -1, -1};
     model_embeddings(r, &embedding, e->width, OPS_NORM_NONE, eps);
-    model_distance_bias(r, &f->bias, "distance_bias", BIAS, &f->bias_request);
+    for (int l = 0; l < (f->own_biases ? e->n_layers : 1); l++) {
+        model_distance_bias(r, &f->biases[l], "distance_bias", f->own_biases ? l : -1, BIAS,
+                            &f->bias_requests[l]);
+    }
     /* clang-format off */
     layer_fields fields = {
         .q = Q_W, .q_bias = -1, .k = K_W, .k_bias = -1, .v = V_W, .v_bias = -1,
@@ -273,12 +280,12 @@ static crank_status declare(model_reader *r, crank_error *error)
     for (int l = 0; l < e->n_layers; l++) {
         model_plain_attention(r, l);
         e->layers[l].attention.scale = 1.0f;
-        e->layers[l].attention.distance_span = f->bias_request.span;
+        e->layers[l].attention.distance_span = f->bias_requests[l].span;
         model_layer(r, l, &fields, OPS_NORM_RMS, eps);
     }
     model_norm(r, &e->final_norm, OPS_NORM_RMS, "final_norm", -1, FINAL_G, -1, e->width, eps);
     f->cross = (ops_attention){.n_heads = e->heads, .head_width = e->head_width, .scale = 1.0f};
-    for (int l = 0; l < e->n_layers; l++) declare_decoder_layer(r, l, eps);
+    for (int l = 0; l < f->n_layers; l++) declare_decoder_layer(r, l, eps);
     model_norm(r, &f->final_norm, OPS_NORM_RMS, "decoder.final_norm", -1, D_FINAL_G, -1, e->width,
                eps);
     declare_answers(r);
@@ -289,7 +296,7 @@ static void share(crank_model *m)
 {
     const family *f = m->family;
     for (int l = 0; l < m->encoder.n_layers; l++) {
-        m->encoder.layers[l].attention.distance_bias = f->bias;
+        m->encoder.layers[l].attention.distance_bias = f->biases[f->own_biases ? l : 0];
     }
 }
 
@@ -307,7 +314,7 @@ static void forward(const crank_model *m, ops_context *ctx, float *out)
     ops_tensor inside = ops_new(ctx, n, e->ffn_width, OPS_USE_OPERAND);
     ops_broadcast(ctx, &y, f->start);
     ops_norm_rows(ctx, &h, &y, &f->layers[0].self_norm);
-    for (int l = 0; l < e->n_layers; l++) {
+    for (int l = 0; l < f->n_layers; l++) {
         const decoder_layer *layer = &f->layers[l];
         ops_linear_act(ctx, &v, &h, &layer->self_v, OPS_IDENTITY);
         ops_linear_residual_norm(ctx, &h, &y, &v, &layer->self_o, &y, &layer->cross_norm);
@@ -317,7 +324,7 @@ static void forward(const crank_model *m, ops_context *ctx, float *out)
         ops_linear_residual_norm(ctx, &h, &y, &v, &layer->cross_o, &y, &layer->ffn_norm);
         ops_trace(ctx, &y, "decoder.layer.%d.cross_attention", l);
         ops_linear_act(ctx, &inside, &h, &layer->ffn_in, e->activation);
-        const ops_norm *next = l + 1 < e->n_layers ? &f->layers[l + 1].self_norm : &f->final_norm;
+        const ops_norm *next = l + 1 < f->n_layers ? &f->layers[l + 1].self_norm : &f->final_norm;
         ops_linear_residual_norm(ctx, &h, &y, &inside, &layer->ffn_out, &y, next);
         ops_trace(ctx, &y, "decoder.layer.%d", l);
     }
@@ -328,7 +335,10 @@ static void forward(const crank_model *m, ops_context *ctx, float *out)
 static void close_family(crank_model *m)
 {
     family *f = m->family;
-    if (f != NULL) mem_free(f->layers);
+    if (f == NULL) return;
+    mem_free(f->layers);
+    mem_free(f->biases);
+    mem_free(f->bias_requests);
     mem_free(f);
 }
 
