@@ -116,11 +116,14 @@ Test(golden, colbert)
     verify_folder("colbert", 3);
 }
 
-/* Families and shapes that every clone has (tests/fixtures/make_tiny_goldens.py), on every path. */
+/* Families and shapes that every clone has (tests/fixtures/make_tiny_goldens.py and
+ * make_odd_goldens.py), on every path. */
 static const char *const tiny[] = {
     "tiny-k13-5labels", "tiny-gelu-new",       "tiny-roberta",         "tiny-albert",
     "tiny-mpnet",       "tiny-modernbert-cls", "tiny-modernbert-mean", "tiny-deberta",
-    "tiny-deberta-c2p", "tiny-t5-v10",         "tiny-t5-v11",
+    "tiny-deberta-c2p", "tiny-t5-v10",         "tiny-t5-v11",          "odd-albert-inner",
+    "odd-deberta-v1",   "odd-gte-ntk",         "odd-gte-plain",        "odd-modernbert-biases",
+    "odd-umt5",
 };
 
 static void verify_tiny(crank_device device, crank_dtype type)
