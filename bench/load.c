@@ -24,6 +24,7 @@
 #include "cli/terminal.h"
 
 #define ANSWER_BYTES (1 << 16)
+#define CLOSED_LOOP_MOST 50000 /* answers a second that a closed loop keeps the times of */
 
 typedef struct client {
     int fd; /* -1: not connected */
@@ -38,7 +39,7 @@ typedef struct client {
 
 typedef struct load_run {
     const char *host, *path;
-    size_t port, rate, seconds, connections, documents, words, distinct;
+    size_t port, rate, seconds, connections, documents, words, distinct, first_seed;
     int json;
     struct sockaddr_storage address;
     socklen_t address_bytes;
@@ -84,20 +85,40 @@ static int open_client(load_run *r, client *c)
     return 1;
 }
 
+static uint64_t mix(uint64_t *state)
+{
+    uint64_t x = *state += 0x9E3779B97F4A7C15u;
+    x = (x ^ x >> 30) * 0xBF58476D1CE4E5B9u;
+    x = (x ^ x >> 27) * 0x94D049BB133111EBu;
+    return x ^ x >> 31;
+}
+
+/* n words of crank synth's vocabulary (a token each there, a few in other models), so that texts
+ * differ in their tokens and nothing is folded. */
+static size_t write_words(char *to, size_t n, uint64_t *state)
+{
+    char *at = to;
+    for (size_t i = 0; i < n; i++) {
+        uint64_t word = mix(state) % 30000;
+        if (i > 0) *at++ = ' ';
+        *at++ = 'w';
+        for (int k = 0; k < 4; k++, word /= 26) *at++ = (char)('a' + word % 26);
+    }
+    return (size_t)(at - to);
+}
+
 /* TEI's dialect. distinct 0: every request is new to the server's cache; else one of so many. */
 static void write_request(load_run *r, client *c)
 {
-    uint64_t tag = r->distinct > 0 ? next_random(r) % r->distinct : next_random(r);
+    uint64_t state = r->distinct > 0 ? next_random(r) % r->distinct : next_random(r);
     size_t room = 512 + r->documents * (64 + r->words * 8), n = 0;
     char *body = cli_alloc(room, 1);
-    n += (size_t)snprintf(body, room, "{\"query\":\"query %llu\",\"texts\":[",
-                          (unsigned long long)tag);
+    n += (size_t)snprintf(body, room, "{\"query\":\"");
+    n += write_words(body + n, 4, &state);
+    n += (size_t)snprintf(body + n, room - n, "\",\"texts\":[");
     for (size_t d = 0; d < r->documents; d++) {
-        n += (size_t)snprintf(body + n, room - n, "%s\"%llu %zu", d ? "," : "",
-                              (unsigned long long)tag, d);
-        for (size_t w = 0; w < r->words; w++)
-            n += (size_t)snprintf(body + n, room - n, " w%c%c%c%c", (char)('a' + (d + w) % 26),
-                                  (char)('a' + w % 7), 'a', (char)('a' + d % 3));
+        n += (size_t)snprintf(body + n, room - n, d ? ",\"" : "\"");
+        n += write_words(body + n, r->words, &state);
         body[n++] = '"';
     }
     n += (size_t)snprintf(body + n, room - n, "]}");
@@ -183,16 +204,18 @@ static void serve_client(load_run *r, client *c, short events)
 static void run_schedule(load_run *r)
 {
     int64_t start = now_us(), end = start + (int64_t)r->seconds * 1000000;
-    double gap_us = 1e6 / (double)r->rate;
-    size_t planned = r->rate * r->seconds;
+    double gap_us = r->rate > 0 ? 1e6 / (double)r->rate : 0;
+    size_t planned = r->rate > 0 ? r->rate * r->seconds : SIZE_MAX;
     for (;;) {
         int64_t now = now_us();
         size_t busy = 0;
+        /* A closed loop ends with its time, a schedule with its last request. */
+        if (r->rate == 0 && now >= end) planned = r->n_sent;
         for (size_t i = 0; i < r->connections; i++) {
             client *c = &r->clients[i];
             int64_t due = start + (int64_t)((double)r->n_sent * gap_us);
             if (!c->busy && r->n_sent < planned && due <= now) {
-                c->intended_us = due;
+                c->intended_us = r->rate > 0 ? due : now_us();
                 r->n_sent++;
                 write_request(r, c);
                 c->busy = 1;
@@ -267,12 +290,14 @@ static cli_exit run(const cli_command *self, int argc, char **argv)
                   .connections = 64,
                   .documents = 10,
                   .words = 30,
-                  .seed = 0x2545F4914F6CDD1Du};
+                  .first_seed = 1};
     const cli_option options[] = {
         {"host", 0, OPTION_TEXT, &r.host, "NAME", "127.0.0.1", 0, 0, NULL},
         {"port", 0, OPTION_COUNT, &r.port, "N", "8080", 1, 65535, NULL},
         {"path", 0, OPTION_TEXT, &r.path, "PATH", "/rerank (TEI's dialect)", 0, 0, NULL},
-        {"rate", 0, OPTION_COUNT, &r.rate, "N", "100; requests a second", 1, 1000000, NULL},
+        {"rate", 0, OPTION_COUNT, &r.rate, "N",
+         "100; requests a second; 0: the next as soon as one is answered (a closed loop)", 0,
+         1000000, NULL},
         {"seconds", 0, OPTION_COUNT, &r.seconds, "N", "10", 1, 3600, NULL},
         {"connections", 0, OPTION_COUNT, &r.connections, "N", "64; most requests in flight", 1,
          10000, NULL},
@@ -280,6 +305,9 @@ static cli_exit run(const cli_command *self, int argc, char **argv)
         {"words", 0, OPTION_COUNT, &r.words, "N", "30; of a document", 1, 10000, NULL},
         {"distinct", 0, OPTION_COUNT, &r.distinct, "N",
          "so many different requests (the server's cache answers the rest); all differ", 1, 1 << 30,
+         NULL},
+        {"seed", 0, OPTION_COUNT, &r.first_seed, "N",
+         "1; another asks for other texts, which the server's cache has not seen", 1, 1 << 30,
          NULL},
         {"json", 0, OPTION_FLAG, &r.json, NULL, "one JSON object", 0, 0, NULL},
     };
@@ -289,7 +317,8 @@ static cli_exit run(const cli_command *self, int argc, char **argv)
     if (code != CLI_PARSED) return code;
     code = resolve(&r);
     if (code != CLI_OK) return code;
-    r.capacity = r.rate * r.seconds + 1;
+    r.seed = 0x2545F4914F6CDD1Du * (2 * r.first_seed - 1);
+    r.capacity = (r.rate > 0 ? r.rate : CLOSED_LOOP_MOST) * r.seconds + 1;
     r.clients = cli_alloc(r.connections, sizeof *r.clients);
     r.polls = cli_alloc(r.connections, sizeof *r.polls);
     r.good_us = cli_alloc(r.capacity, sizeof *r.good_us);

@@ -3,6 +3,7 @@
  * (clients that leave while suspended). */
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/filter.h>
 #include <microhttpd.h>
 #include <netdb.h>
 #include <poll.h>
@@ -22,6 +23,7 @@
 #define MAX_HEADERS 128
 #define REAPER_MS 20
 #define SEND_LIMIT_US 60000000
+#define LAST_HANDSHAKES_US 50000 /* a round trip to a client, about */
 #define FIRST_BODY_BYTES 4096
 #define READ_NOW_BYTES 65536 /* bodies up to here are read even when the queue is full */
 
@@ -665,17 +667,39 @@ crank_status server_start(server *s, unsigned *port, crank_error *error)
     return CRANK_OK;
 }
 
-/* Connections that the kernel has accepted already are taken before the listener closes. */
+/* A packet filter on a listener that lets no new handshake begin; those that have begun are still
+ * finished. Without it whatever the kernel completes between the last accept and the shutdown would
+ * be reset, with a request in it perhaps. Refused by some kernels, which is no more than that. */
+static void drop_new_handshakes(int fd)
+{
+    enum { TCP_FLAGS_AT = 13, TCP_SYN = 2 };
+    struct sock_filter code[] = {
+        {BPF_LD | BPF_B | BPF_ABS, 0, 0, TCP_FLAGS_AT},
+        {BPF_JMP | BPF_JSET | BPF_K, 0, 1, TCP_SYN},
+        {BPF_RET | BPF_K, 0, 0, 0},
+        {BPF_RET | BPF_K, 0, 0, UINT32_MAX},
+    };
+    struct sock_fprog program = {sizeof code / sizeof code[0], code};
+    setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, &program, sizeof program);
+}
+
+/* Connections that the kernel has accepted, or begun to, are taken before the listener closes. */
 static void close_listener(server *s)
 {
     int fd = MHD_quiesce_daemon(s->daemon);
     if (fd < 0) return;
+    drop_new_handshakes(fd);
+    int64_t end = server_clock_us() + LAST_HANDSHAKES_US;
     for (;;) {
         struct sockaddr_storage peer;
         socklen_t bytes = sizeof peer;
         int client = accept4(fd, (struct sockaddr *)&peer, &bytes, SOCK_CLOEXEC | SOCK_NONBLOCK);
-        if (client < 0) break;
-        MHD_add_connection(s->daemon, client, (struct sockaddr *)&peer, bytes);
+        if (client >= 0)
+            MHD_add_connection(s->daemon, client, (struct sockaddr *)&peer, bytes);
+        else if (server_clock_us() >= end)
+            break;
+        else
+            poll(&(struct pollfd){.fd = fd, .events = POLLIN}, 1, 5);
     }
     /* Shut, not closed: the daemon's thread may still take the descriptor out of its epoll set, and
      * libmicrohttpd aborts the program when that fails. From here on the kernel refuses. */

@@ -119,12 +119,22 @@ static void unlink_job(scheduler *s, job *j)
     s->waiting -= j->n - j->taken;
 }
 
+/* A cancelled job keeps its place only for what a batch holds of it. */
+static void release_untaken(scheduler *s, job *j)
+{
+    size_t tokens = j->tokens - j->flight_tokens;
+    j->released = j->n - j->taken;
+    s->pairs -= j->released;
+    j->tokens -= tokens;
+    s->tokens -= tokens;
+}
+
 static void give_back(scheduler *s, job *j)
 {
     if (!j->admitted) return;
     j->admitted = 0;
     s->jobs--;
-    s->pairs -= j->n - j->finished;
+    s->pairs -= j->n - j->finished - j->released;
     s->tokens -= j->tokens;
     s->bytes -= j->bytes;
 }
@@ -149,11 +159,11 @@ admission scheduler_admit(scheduler *s, job *j)
         answer = REFUSED_LATE;
     if (answer == ADMITTED) {
         j->arrived_us = now;
-        j->key = now + (int64_t)(2 * own);
+        j->key = now + (int64_t)(2 * own) + j->delay_us;
         if (j->deadline_us != 0 && j->deadline_us - (int64_t)own < j->key)
             j->key = j->deadline_us - (int64_t)own;
         j->outcome = j->cancelled = JOB_PENDING;
-        j->taken = j->finished = j->in_flight = 0;
+        j->taken = j->finished = j->in_flight = j->flight_tokens = j->released = 0;
         j->tokenize_us = j->queue_us = j->compute_us = 0;
         j->queued = 0;
         j->admitted = 1;
@@ -203,7 +213,11 @@ static int cancel_locked(scheduler *s, job *j, job_outcome outcome)
     j->cancelled = outcome;
     int was_queued = j->queued;
     unlink_job(s, j);
-    if (!was_queued || j->in_flight > 0) return 0;
+    if (j->in_flight > 0) {
+        if (was_queued) release_untaken(s, j);
+        return 0;
+    }
+    if (!was_queued) return 0;
     j->outcome = outcome;
     give_back(s, j);
     return 1;
@@ -247,9 +261,12 @@ static void take_slice(scheduler *s, batch *b, job *j, size_t most_tokens, size_
         part.n++;
     }
     if (part.n == 0) return;
-    b->slices[b->n_slices++] = part;
     b->n_pairs += part.n;
     b->tokens += part.tokens;
+    size_t left = j->tokens - j->flight_tokens;
+    if (part.tokens > left) part.tokens = left; /* the estimate has changed since admission */
+    j->flight_tokens += part.tokens;
+    b->slices[b->n_slices++] = part;
     if (j->taken + part.n == j->n) unlink_job(s, j); /* while its untaken pairs are counted */
     if (j->queued) s->waiting -= part.n;
     j->taken += part.n;
@@ -474,9 +491,9 @@ static void settle(scheduler *s, batch *b, job **over)
         j->tokenize_us += b->usage.tokenize_us;
         j->compute_us += b->usage.compute_us;
         if (j->admitted) {
-            size_t tokens = part->tokens < j->tokens ? part->tokens : j->tokens;
-            j->tokens -= tokens;
-            s->tokens -= tokens;
+            j->flight_tokens -= part->tokens;
+            j->tokens -= part->tokens;
+            s->tokens -= part->tokens;
             s->pairs -= part->n;
             j->finished += part->n;
         }

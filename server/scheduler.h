@@ -2,9 +2,10 @@
  * own session gathers them into batches by tokens, and every request is told when its last pair is
  * scored. Scores do not depend on the batches: the engine promises the same bits in any company.
  *
- * Order: a job's key is min(arrival + 2 * its cost, deadline - its cost): short requests pass long
- * ones for a bounded time, and what must start now to be in time goes first. Cost comes from a
- * model learned from measured batches: us = fixed + slope * tokens.
+ * Order: a job's key is min(arrival + 2 * its cost + its delay, deadline - its cost): short
+ * requests pass long ones for a bounded time, a lower priority (the delay) waits for a bounded time
+ * too, and what must start now to be in time goes first. Cost comes from a model learned from
+ * measured batches: us = fixed + slope * tokens.
  *
  * Life of a job: (caller fills it) -> scheduler_admit: counted, or refused -> scheduler_enqueue
  * -> done() from the worker's thread, or scheduler_cancel returns 1. After either the scheduler
@@ -36,6 +37,7 @@ struct job {
     size_t n;
     size_t max_length;    /* 0: the model's */
     int64_t deadline_us;  /* of server_clock_us; 0: none */
+    int64_t delay_us;     /* may be negative: those that come so much later go first */
     score_value *values;  /* [n] out */
     void (*done)(job *j); /* from the worker's thread, no lock held */
     void *user;
@@ -48,6 +50,8 @@ struct job {
     int64_t arrived_us, key;
     size_t bytes, tokens; /* as admitted; tokens are estimated */
     size_t taken, finished, in_flight;
+    size_t flight_tokens; /* part of tokens: in a batch now */
+    size_t released;      /* pairs given back before the job is over: it was cancelled */
     int queued, admitted;
     job_outcome cancelled; /* what it becomes when its batch is over */
 };

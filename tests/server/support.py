@@ -22,13 +22,21 @@ def model():
     return path
 
 
+def free_port():
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
 class Server:
     """A running server; `with Server("--option", "value") as s`."""
 
     def __init__(self, *options, env=None, model_options=None):
         self.lines = []
+        quiet = "none" in options  # then no line says the port
+        port = free_port() if quiet else 0
         arguments = [CRANK, "serve", *(model_options if model_options is not None else ["-m", model()]),
-                     "--port", "0", "--threads", "2", "--device", "cpu", *options]
+                     "--port", str(port), "--threads", "2", "--device", "cpu", *options]
         self.process = subprocess.Popen(arguments, stderr=subprocess.PIPE, env={**os.environ, **(env or {})})
         started = threading.Event()
 
@@ -41,6 +49,12 @@ class Server:
 
         self.thread = threading.Thread(target=read, daemon=True)
         self.thread.start()
+        if quiet:
+            self.port, self.url = port, f"http://127.0.0.1:{port}"
+            if not wait_until(lambda: self.process.poll() is not None or self.answers(), 60) or self.process.poll() is not None:
+                self.process.kill()
+                raise RuntimeError("the server did not start: " + "".join(self.lines))
+            return
         started.wait(60)
         found = [re.search(r"(https?)://(127\.0\.0\.1):(\d+)", line) for line in self.lines]
         found = [m for m in found if m]
@@ -53,8 +67,16 @@ class Server:
     def __enter__(self):
         return self
 
-    def __exit__(self, *_):
-        self.stop()
+    def __exit__(self, kind, *_):
+        code = self.stop()
+        # Sanitizers report what they found, and leaks, with an exit code of their own.
+        assert kind is not None or code == 0, (code, "".join(self.lines)[-4000:])
+
+    def answers(self):
+        try:
+            return self.get("/health").status == 200
+        except (OSError, AttributeError):
+            return False
 
     def term(self):
         self.process.send_signal(signal.SIGTERM)
