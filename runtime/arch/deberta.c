@@ -164,6 +164,9 @@ static crank_status configure(model_reader *r, crank_error *error)
     CRANK_CHECK(!f->by_logarithm || f->buckets >= 4, UNSUPPORTED, error,
                 "%s: position_buckets is %d, expected -1 or at least 4", config_name(c),
                 f->buckets);
+    CRANK_CHECK(!f->by_logarithm || f->max_position > f->buckets / 2 + 1, MODEL, error,
+                "%s: max_relative_positions of %d leave no distances for %d position_buckets",
+                config_name(c), f->max_position, f->buckets);
     CRANK_TRY(config_string_or(c, "norm_rel_ebd", "none", &norm, error));
     CRANK_TRY(config_number_or(c, "layer_norm_eps", 0, 1, 1e-7, &epsilon, error));
     f->norm = strstr(norm, "layer_norm") != NULL;

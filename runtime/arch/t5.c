@@ -150,6 +150,9 @@ static crank_status configure(model_reader *r, crank_error *error)
     CRANK_TRY(config_int_or(c, "relative_attention_num_buckets", 4, 4096, 32, &buckets, error));
     CRANK_TRY(
         config_int_or(c, "relative_attention_max_distance", 2, 1 << 20, 128, &distance, error));
+    CRANK_CHECK(distance > buckets / 4, MODEL, error,
+                "%s: relative_attention_max_distance %d leaves no distances for %d buckets",
+                config_name(c), distance, buckets);
     CRANK_TRY(config_int_or(c, "n_positions", 8, 1 << 16, 512, &m->tokens.max_tokens, error));
     CRANK_TRY(config_int_or(c, "decoder_start_token_id", 0, m->tokens.vocab_size - 1, 0,
                             &f->start_id, error));
