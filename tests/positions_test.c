@@ -53,7 +53,7 @@ Test(positions, buckets_stay_in_their_tables)
 {
     static const int32_t sizes[][2] = {{4, 8}, {8, 20}, {16, 32}, {32, 128}, {32, 18}, {256, 512}};
     for (size_t s = 0; s < sizeof sizes / sizeof sizes[0]; s++) {
-        int32_t n = sizes[s][0], most = sizes[s][1], last = -n;
+        int32_t n = sizes[s][0], most = sizes[s][1], last = INT32_MIN;
         for (int32_t d = -2000; d <= 2000; d++) {
             int32_t both = positions_t5_bucket(d, true, n, most);
             int32_t causal = positions_t5_bucket(d, false, n, most);
