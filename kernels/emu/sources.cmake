@@ -6,7 +6,6 @@ set(CRANK_EMU_LANE_FILES integer float convert mma dot shadow)
 foreach(name IN LISTS CRANK_EMU_LANE_FILES)
     list(REMOVE_ITEM CRANK_EMU_FILES ${CMAKE_SOURCE_DIR}/kernels/emu/exec_${name}.c)
 endforeach()
-list(REMOVE_ITEM CRANK_EMU_FILES ${CMAKE_SOURCE_DIR}/kernels/emu/crank_emu.c)
 set(CRANK_EMU_BASE ${CMAKE_SOURCE_DIR}/base/clock.c ${CMAKE_SOURCE_DIR}/base/memory.c
     ${CMAKE_SOURCE_DIR}/base/status.c
     ${CMAKE_SOURCE_DIR}/base/team.c ${CMAKE_SOURCE_DIR}/base/utf8.c)
@@ -58,6 +57,18 @@ set_source_files_properties(${CMAKE_SOURCE_DIR}/kernels/emu/exec_mma.c PROPERTIE
     COMPILE_OPTIONS -ffp-contract=fast)
 set_source_files_properties(${CMAKE_SOURCE_DIR}/kernels/emu/exec_rounding.c PROPERTIES
     COMPILE_OPTIONS -frounding-math)
+
+# crank-emu: the command. Only fatbin.c is shared with the library, which hides its own.
+file(GLOB CRANK_EMU_COMMAND CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/kernels/emu/command/*.c)
+add_executable(crank-emu ${CRANK_EMU_COMMAND} ${CMAKE_SOURCE_DIR}/kernels/emu/fatbin.c
+    ${CMAKE_SOURCE_DIR}/base/memory.c ${CMAKE_SOURCE_DIR}/base/status.c
+    ${CMAKE_SOURCE_DIR}/base/utf8.c)
+target_include_directories(crank-emu PRIVATE ${CMAKE_SOURCE_DIR} ${CMAKE_SOURCE_DIR}/base)
+target_compile_definitions(crank-emu PRIVATE _DEFAULT_SOURCE) # strnlen
+target_link_libraries(crank-emu PRIVATE crank_emu m)
+include(GNUInstallDirs)
+set_target_properties(crank-emu PROPERTIES INSTALL_RPATH "$ORIGIN/../${CMAKE_INSTALL_LIBDIR}")
+install(TARGETS crank-emu RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
 
 # ---- kernels of the tests: one fatbin per tests/emu/*.cu, where there is an nvcc --------------------
 if(NOT CRANK_NVCC)

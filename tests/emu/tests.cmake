@@ -7,3 +7,4 @@ else()
     add_test(NAME gpu_conformance COMMAND ${CMAKE_COMMAND} -E echo
         "SKIPPED: built without nvcc, no conformance kernels")
 endif()
+add_dependencies(emu_command_test crank-emu)
