@@ -34,6 +34,45 @@ size_t pack_plan(uint32_t *order, pack_batch *batches, uint32_t *counts, const i
     return n_batches;
 }
 
+/* Rows of a split batch that keep a worker busy, and what of its speed is left when it shares a
+ * batch; measured at 128 tokens: 1.9 times as fast on 2 workers. */
+#define SPLIT_ROWS 18
+#define SPLIT_PERCENT 85
+/* From this many batches a worker on, the last round is a small part of the whole. */
+#define MANY_ROUNDS 16
+
+static int64_t split_time(const pack_batch *batch, int n_workers)
+{
+    int64_t useful = (batch->n_tokens + SPLIT_ROWS - 1) / SPLIT_ROWS;
+    if (useful > n_workers) useful = n_workers;
+    return useful <= 1 ? batch->n_tokens
+                       : (int64_t)batch->n_tokens * 100 / (useful * SPLIT_PERCENT);
+}
+
+size_t pack_side_by_side(const pack_batch *batches, size_t n, int64_t *loads, int n_workers)
+{
+    if (n_workers <= 1 || n >= (size_t)n_workers * MANY_ROUNDS) return n;
+    int64_t rest = 0, slowest = 0;
+    for (size_t i = 0; i < n; i++) rest += split_time(&batches[i], n_workers);
+    memset(loads, 0, (size_t)n_workers * sizeof *loads);
+    size_t best = 0;
+    int64_t best_time = rest;
+    for (size_t i = 0; i < n; i++) {
+        int least = 0; /* whoever is free first takes the next */
+        for (int w = 1; w < n_workers; w++) {
+            if (loads[w] < loads[least]) least = w;
+        }
+        loads[least] += batches[i].n_tokens;
+        if (loads[least] > slowest) slowest = loads[least];
+        rest -= split_time(&batches[i], n_workers);
+        if (slowest + rest <= best_time) {
+            best = i + 1;
+            best_time = slowest + rest;
+        }
+    }
+    return best;
+}
+
 /* RoBERTa's library counts non-pad ids: a pad id inside the text does not advance and sits on row
  * pad_id, which is first_position - 1. */
 static void fill_positions(int32_t *positions, const int32_t *ids, int32_t n,

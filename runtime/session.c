@@ -293,15 +293,18 @@ crank_status session_run(crank_session *s, const pack_sequence *sequences, size_
                             s->batch_tokens, max_sequences(s));
     pthread_mutex_init(&r.lock, NULL);
     ops_context *first = &s->workers[0].context;
+    size_t n_batches = r.n_batches;
+    r.n_batches = pack_side_by_side(s->batches.data, n_batches, s->loads, s->n_contexts);
     first->team = NULL;
-    if (s->n_contexts > 1 && r.n_batches >= (size_t)s->n_contexts) {
+    if (s->n_contexts > 1 && r.n_batches > 0) {
         team_run(s->threads, run_batches, &r);
-    } else {
-        /* Too few micro-batches to go round: one at a time, each split by rows over the team. The
-         * bits are the same either way. */
-        if (s->model->backend->splits_batches) first->team = s->threads;
-        run_batches(&r, 0, 1);
+        atomic_store(&r.next, r.n_batches); /* each worker looked once past the end */
     }
+    /* The last ones, or all when there are too few to go round: one at a time, split by rows over
+     * the team. The bits are the same either way. */
+    r.n_batches = n_batches;
+    if (s->model->backend->splits_batches) first->team = s->threads;
+    run_batches(&r, 0, 1);
     pthread_mutex_destroy(&r.lock);
     if (r.status != CRANK_OK && error != NULL) *error = r.error;
     return r.status;
@@ -338,6 +341,9 @@ crank_status crank_session_open(crank_session **session, const crank_model *mode
     s->workers = mem_zero((size_t)s->n_workers, sizeof *s->workers);
     CRANK_CHECK_GOTO(s->workers != NULL, OUT_OF_MEMORY, error, "no memory for %d workers",
                      s->n_workers);
+    s->loads = mem_array((size_t)s->n_contexts, sizeof *s->loads);
+    CRANK_CHECK_GOTO(s->loads != NULL, OUT_OF_MEMORY, error, "no memory for %d workers",
+                     s->n_contexts);
     for (int i = 0; i < s->n_workers; i++) {
         CRANK_TRY_GOTO(tok_scratch_open(&s->workers[i].scratch, error));
     }
@@ -365,6 +371,7 @@ void crank_session_close(crank_session *s)
         growable_free(&w->rows);
     }
     mem_free(s->workers);
+    mem_free(s->loads);
     team_close(s->owned_threads);
     growable *arrays[] = {&s->texts,   &s->units,      &s->sequences, &s->lengths,
                           &s->order,   &s->batches,    &s->counts,    &s->table,

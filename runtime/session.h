@@ -43,6 +43,7 @@ struct crank_session {
     int n_workers;                             /* of the team */
     worker *workers;                           /* [n_workers] */
     int n_contexts;                            /* contexts that are open: n_workers, or 1 */
+    int64_t *loads;                            /* [n_contexts] scratch of the planner */
     int32_t reserved_tokens, reserved_longest; /* what workspaces and arrays are sized for */
 
     growable texts, units, sequences; /* runtime/score.c */
