@@ -7,8 +7,11 @@
 
 #include "server/alloc.h"
 #include "server/dialects.h"
+#include "server/gate.h"
 
 #define MAX_KEYS 64
+#define MAX_RANK_FIELDS 16
+#define MAX_PRIORITY 1000
 
 static const char *const key_names[N_DIALECT_KEYS] = {
 #define DIALECT_KEY_NAME(name, key) key,
@@ -197,6 +200,93 @@ static int read_query(const reading *r, dialect_key key, crank_text *query)
     return refuse(r->problem, FAULT_SHAPE, "%s must be a string", key_names[key]);
 }
 
+/* ---- rank_fields: documents are objects, and these of their fields are the text ---- */
+
+typedef struct ranking_fields {
+    crank_text names[MAX_RANK_FIELDS], values[MAX_RANK_FIELDS];
+    size_t n, bad; /* bad: 1 + which field is no string */
+    crank_pair *pairs;
+    text joined;
+} ranking_fields;
+
+static int take_name(void *user, size_t i, body_value value)
+{
+    ranking_fields *fields = user;
+    if (i == MAX_RANK_FIELDS || body_kind_of(value) != BODY_STRING) return 1;
+    fields->names[i].data = body_string(value, &fields->names[i].bytes);
+    fields->n = i + 1;
+    return 0;
+}
+
+static int take_field(void *user, const char *key, size_t bytes, body_value value)
+{
+    ranking_fields *fields = user;
+    for (size_t k = 0; k < fields->n; k++) {
+        if (fields->names[k].bytes != bytes || memcmp(fields->names[k].data, key, bytes) != 0)
+            continue;
+        if (body_kind_of(value) == BODY_NULL) continue;
+        if (body_kind_of(value) != BODY_STRING) return (int)(fields->bad = k + 1);
+        fields->values[k].data = body_string(value, &fields->values[k].bytes);
+    }
+    return 0;
+}
+
+/* A document of one field is borrowed; one of several stands in `joined`, its data still NULL. */
+static int join_document(void *user, size_t i, body_value value)
+{
+    ranking_fields *fields = user;
+    crank_text *out = &fields->pairs[i].document;
+    int failed = (int)(i < INT32_MAX ? i + 1 : INT32_MAX);
+    if (body_kind_of(value) != BODY_OBJECT) return read_text(value, out) ? 0 : failed;
+    memset(fields->values, 0, sizeof fields->values);
+    if (body_object_each(value, take_field, fields) != 0) return failed;
+    size_t before = fields->joined.n, found = 0, last = 0;
+    for (size_t k = 0; k < fields->n; k++) {
+        if (fields->values[k].data == NULL) continue;
+        found++;
+        last = k;
+    }
+    if (found == 0) return failed;
+    if (found == 1) {
+        *out = fields->values[last];
+        return 0;
+    }
+    for (size_t k = 0, put = 0; k < fields->n; k++) {
+        if (fields->values[k].data == NULL) continue;
+        if (put++ > 0) text_put(&fields->joined, "\n", 1);
+        text_put(&fields->joined, fields->values[k].data, fields->values[k].bytes);
+    }
+    *out = (crank_text){NULL, fields->joined.n - before};
+    return 0;
+}
+
+static int read_fields(const reading *r, dialect_key key, dialect_request *request)
+{
+    ranking_fields fields = {.pairs = request->pairs};
+    if (body_kind_of(r->fields->value[KEY_RANK_FIELDS]) != BODY_ARRAY ||
+        body_array_each(r->fields->value[KEY_RANK_FIELDS], take_name, &fields) != 0)
+        return refuse(r->problem, FAULT_SHAPE, "rank_fields must be a list of at most %d strings",
+                      MAX_RANK_FIELDS);
+    if (fields.n == 0) return read_items(r, key, request->pairs, 0);
+    int bad = body_array_each(r->fields->value[key], join_document, &fields);
+    if (bad != 0 || fields.joined.failed) {
+        text_free(&fields.joined);
+        if (bad == 0) return refuse(r->problem, FAULT_MEMORY, "out of memory");
+        return refuse(r->problem, FAULT_SHAPE,
+                      "%s[%d] must be a string, or an object with a string in one of rank_fields",
+                      key_names[key], bad - 1);
+    }
+    request->joined = fields.joined.data;
+    const char *at = request->joined;
+    for (size_t i = 0; i < request->n; i++) {
+        crank_text *document = &request->pairs[i].document;
+        if (document->data != NULL || document->bytes == 0) continue;
+        document->data = at;
+        at += document->bytes;
+    }
+    return 1;
+}
+
 static int read_documents(const reading *r, dialect_key key, dialect_request *request,
                           const dialect_limits *limits)
 {
@@ -206,6 +296,7 @@ static int read_documents(const reading *r, dialect_key key, dialect_request *re
         !take_pairs(r, request, n))
         return 0;
     for (size_t i = 0; i < n; i++) request->pairs[i].query = query;
+    if (has(r, KEY_RANK_FIELDS)) return read_fields(r, key, request);
     return read_items(r, key, request->pairs, 0);
 }
 
@@ -269,32 +360,52 @@ static int read_direction(const reading *r, dialect_key key)
     return refuse(r->problem, FAULT_SHAPE, "%s: only Right is supported", key_names[key]);
 }
 
+/* Limits of the texts in tokens, and what the queue and the log look at. */
+static int read_limits(const reading *r, dialect_request *request)
+{
+    int64_t positions = 0, query = 0, document = 0, chunks = 0, priority = 0;
+    if (!read_count(r, KEY_TRUNCATE_PROMPT_TOKENS, -1, &positions) ||
+        !read_count(r, KEY_MAX_TOKENS_PER_DOC, 0, &document) ||
+        !read_count(r, KEY_MAX_TOKENS_PER_QUERY, 0, &query) ||
+        !read_count(r, KEY_MAX_CHUNKS_PER_DOC, 1, &chunks) ||
+        !read_count(r, KEY_PRIORITY, -MAX_PRIORITY, &priority) ||
+        !read_string(r, KEY_USER, &request->user, &request->user_bytes) ||
+        !read_string(r, KEY_REQUEST_ID, &request->id, &request->id_bytes))
+        return 0;
+    if (priority > MAX_PRIORITY)
+        return refuse(r->problem, FAULT_SHAPE, "priority must be at most %d", MAX_PRIORITY);
+    if (request->id != NULL && !gate_plain_id(request->id, request->id_bytes))
+        return refuse(r->problem, FAULT_SHAPE,
+                      "request_id must be 1 to 128 visible ASCII characters without \" and \\");
+    request->max_length = positions > 0 ? (size_t)positions : 0;
+    request->max_query_tokens = (size_t)query;
+    request->max_document_tokens = (size_t)document;
+    request->max_windows = (size_t)chunks;
+    request->priority = (int)priority;
+    return 1;
+}
+
 static int read_options(const reading *r, const dialect *d, dialect_request *request)
 {
-    int64_t top = 0, positions = 0, ignored = 0;
-    int raw = 0, activate = -1, voyage = 1, flag = 0;
-    const char *unused = NULL;
-    size_t bytes = 0;
+    int64_t top = 0;
+    int raw = 0, activate = -1, truncation = 1, specials = 1;
     request->return_documents = d->defaults_to_documents;
     if (!read_count(r, KEY_TOP_N, 0, &top) || !read_count(r, KEY_TOP_K, 1, &top) ||
-        !read_count(r, KEY_TRUNCATE_PROMPT_TOKENS, -1, &positions) ||
-        !read_count(r, KEY_MAX_TOKENS_PER_DOC, 0, &ignored) ||
-        !read_count(r, KEY_MAX_TOKENS_PER_QUERY, 0, &ignored) ||
-        !read_count(r, KEY_MAX_CHUNKS_PER_DOC, 1, &ignored) ||
         !read_bool(r, KEY_RETURN_DOCUMENTS, &request->return_documents) ||
         !read_bool(r, KEY_RETURN_TEXT, &request->return_documents) ||
         !read_bool(r, KEY_RETURN_WINDOW, &request->return_window) ||
         !read_bool(r, KEY_RAW_SCORES, &raw) || !read_bool(r, KEY_USE_ACTIVATION, &activate) ||
-        !read_bool(r, KEY_TRUNCATION, &voyage) || !read_bool(r, KEY_ADD_SPECIAL_TOKENS, &flag) ||
+        !read_bool(r, KEY_TRUNCATION, &truncation) ||
+        !read_bool(r, KEY_ADD_SPECIAL_TOKENS, &specials) ||
         !read_string(r, KEY_MODEL, &request->model, &request->model_bytes) ||
-        !read_string(r, KEY_USER, &unused, &bytes) ||
-        !read_string(r, KEY_REQUEST_ID, &unused, &bytes) || !read_truncate(r, request) ||
-        !read_direction(r, KEY_TRUNCATION_DIRECTION) || !read_direction(r, KEY_TRUNCATION_SIDE))
+        !read_truncate(r, request) || !read_direction(r, KEY_TRUNCATION_DIRECTION) ||
+        !read_direction(r, KEY_TRUNCATION_SIDE) || !read_limits(r, request))
         return 0;
+    if (!specials)
+        return refuse(r->problem, FAULT_SHAPE, "add_special_tokens: pairs need them, only true");
     if (strcmp(d->name, "cohere-v2") == 0) request->return_documents = 0; /* v2 never does */
     request->top_n = (size_t)top;
-    request->max_length = positions > 0 ? (size_t)positions : 0;
-    request->refuse_long |= !voyage;
+    request->refuse_long |= !truncation;
     request->activation = raw || activate == 0 ? AS_IDENTITY : d->activation;
     return 1;
 }
@@ -318,5 +429,7 @@ int dialect_read(dialect_request *request, const dialect *d, const dialect_field
 void dialect_request_free(dialect_request *request)
 {
     server_free(request->pairs);
+    server_free(request->joined);
+    server_free(request->whole);
     *request = (dialect_request){0};
 }

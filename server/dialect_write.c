@@ -11,7 +11,8 @@ static void put_string(text *out, const char *s)
 
 static const crank_text *document_of(const dialect_answer *a, const dialect_scored *r)
 {
-    return &a->request->pairs[r->index].document;
+    const dialect_request *ask = a->request;
+    return ask->whole != NULL ? &ask->whole[r->index] : &ask->pairs[r->index].document;
 }
 
 static void put_window(text *out, const dialect_answer *a, const dialect_scored *r)

@@ -140,9 +140,10 @@ const dialect *dialect_choose(const char *path, const dialect *fixed, const dial
     if (fixed != NULL && !scores) return fixed;
     if (strcmp(path, "/v1/rerank") == 0 && client != NULL && mentions(client, "cohere"))
         return dialect_named("cohere-v1");
+    uint32_t present = fields->present;
+    if (present & HAS(TOP_N)) present &= ~HAS(TRUNCATION); /* Jina's, not Voyage's (top_k) */
     for (size_t i = 0; i < n_dialects; i++)
-        if (serves(&dialects[i], path) && (fields->present & dialects[i].claims))
-            return &dialects[i];
+        if (serves(&dialects[i], path) && (present & dialects[i].claims)) return &dialects[i];
     if (strcmp(path, "/rerank") == 0 && (fields->present & HAS(DOCUMENTS)))
         return dialect_named("vllm"); /* its answer holds llama.cpp's */
     if (strcmp(path, "/v1/rerank") == 0) return dialect_named("jina");

@@ -125,6 +125,12 @@ typedef struct dialect_request {
     size_t max_length; /* 0: the model's */
     dialect_activation activation;
     int return_documents, return_window, refuse_long;
+    size_t max_query_tokens, max_document_tokens, max_windows; /* 0: no limit of the request's */
+    int priority;          /* -1000..1000; a lower number goes first */
+    const char *user, *id; /* as sent, not NUL-terminated; NULL: absent */
+    size_t user_bytes, id_bytes;
+    char *joined;      /* documents made of several fields; owned */
+    crank_text *whole; /* [n] documents as they came, when pairs hold less; owned; may be NULL */
 } dialect_request;
 
 typedef struct dialect_scored {

@@ -140,6 +140,7 @@ static void log_request(const request *r)
         log_number(&s->log, &line, "tokenize_us", r->work.tokenize_us);
         log_number(&s->log, &line, "queue_us", r->work.queue_us);
         log_number(&s->log, &line, "compute_us", r->work.compute_us);
+        if (r->user[0] != '\0') log_string(&s->log, &line, "user", r->user);
     }
     log_number(&s->log, &line, "bytes_in", (int64_t)r->bytes);
     log_number(&s->log, &line, "bytes_out", (int64_t)r->sent_bytes);

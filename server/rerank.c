@@ -9,8 +9,11 @@
 #include "server/body.h"
 #include "server/clock.h"
 #include "server/server.h"
+#include "server/tokens.h"
+#include "status.h"
 
 #define MAX_TIMEOUT_MS 3600000
+#define PRIORITY_STEP_US 10000 /* how much later a request may come and still go first, a step */
 
 static body_parser *thread_parser(server *s)
 {
@@ -109,6 +112,84 @@ static int check_lengths(request *r, dialect_problem *problem)
         return 0;
     }
     return 1;
+}
+
+/* How many tokens of a document the request wants looked at; 0: all. */
+static crank_status document_limit(const request *r, const crank_tokenizer *tokenizer,
+                                   crank_text query, size_t *most, crank_error *error)
+{
+    *most = r->ask.max_document_tokens;
+    if (!r->model->windows) return CRANK_OK; /* of what is cut once there is one chunk */
+    if (r->ask.max_windows == 0) return CRANK_OK;
+    size_t length = r->ask.max_length != 0 ? r->ask.max_length : r->model->max_length, tokens;
+    size_t n = r->ask.max_windows < 1000000 ? r->ask.max_windows : 1000000;
+    CRANK_TRY(
+        tokens_of_windows(tokenizer, query, length, r->model->window_overlap, n, &tokens, error));
+    if (*most == 0 || tokens < *most) *most = tokens;
+    return CRANK_OK;
+}
+
+/* Pairs' documents get shorter, answers still give them as they came. */
+static crank_status cut_document(request *r, const crank_tokenizer *tokenizer, size_t i,
+                                 size_t most, crank_error *error)
+{
+    crank_text shorter = r->ask.pairs[i].document;
+    int cut;
+    CRANK_TRY(tokens_cut(tokenizer, &shorter, most, r->model->specials_as_text, &cut, error));
+    if (!cut) return CRANK_OK;
+    if (r->ask.whole == NULL) {
+        r->ask.whole = server_alloc(r->ask.n, sizeof *r->ask.whole);
+        if (r->ask.whole == NULL) return error->status = CRANK_OUT_OF_MEMORY;
+        for (size_t k = 0; k < r->ask.n; k++) r->ask.whole[k] = r->ask.pairs[k].document;
+    }
+    r->ask.pairs[i].document = shorter;
+    return CRANK_OK;
+}
+
+static crank_status cut_pairs(request *r, crank_error *error)
+{
+    const crank_tokenizer *tokenizer = crank_model_tokenizer(r->model->model);
+    crank_text before = {NULL, 0}, now = {NULL, 0};
+    size_t most = 0;
+    for (size_t i = 0; i < r->ask.n; i++) {
+        crank_pair *pair = &r->ask.pairs[i];
+        if (i == 0 || pair->query.data != before.data || pair->query.bytes != before.bytes) {
+            int cut;
+            before = now = pair->query;
+            if (r->ask.max_query_tokens > 0)
+                CRANK_TRY(tokens_cut(tokenizer, &now, r->ask.max_query_tokens,
+                                     r->model->specials_as_text, &cut, error));
+            CRANK_TRY(document_limit(r, tokenizer, now, &most, error));
+        }
+        pair->query = now;
+        if (most > 0) CRANK_TRY(cut_document(r, tokenizer, i, most, error));
+    }
+    return CRANK_OK;
+}
+
+/* max_tokens_per_query, max_tokens_per_doc, max_chunks_per_doc. */
+static int apply_limits(request *r, dialect_problem *problem)
+{
+    const dialect_request *ask = &r->ask;
+    if (ask->max_query_tokens == 0 && ask->max_document_tokens == 0 && ask->max_windows == 0)
+        return 1;
+    crank_error error = {0};
+    if (cut_pairs(r, &error) == CRANK_OK) return 1;
+    problem->fault = error.status == CRANK_OUT_OF_MEMORY ? FAULT_MEMORY : FAULT_BACKEND;
+    snprintf(problem->message, sizeof problem->message, "%.200s",
+             problem->fault == FAULT_MEMORY ? "out of memory" : error.message);
+    return 0;
+}
+
+static void take_names(request *r)
+{
+    if (r->ask.id != NULL && server_header(r, "x-request-id") == NULL) {
+        memcpy(r->id, r->ask.id, r->ask.id_bytes);
+        r->id[r->ask.id_bytes] = '\0';
+    }
+    size_t n = r->ask.user_bytes < sizeof r->user - 1 ? r->ask.user_bytes : sizeof r->user - 1;
+    if (r->ask.user != NULL) memcpy(r->user, r->ask.user, n);
+    r->user[n] = '\0';
 }
 
 static score_key seed_of(const request *r)
@@ -213,6 +294,7 @@ static int submit(request *r)
                     .n = n,
                     .max_length = r->ask.max_length,
                     .deadline_us = r->deadline_us,
+                    .delay_us = (int64_t)r->ask.priority * PRIORITY_STEP_US,
                     .values = r->values,
                     .done = server_job_done,
                     .user = r};
@@ -270,6 +352,8 @@ static int read_request(request *r, dialect_problem *problem)
                  "the model has %d labels: re-ranking needs one", r->model->info.labels);
         return 0;
     }
+    take_names(r);
+    if (!apply_limits(r, problem)) return 0;
     return !r->ask.refuse_long || check_lengths(r, problem);
 }
 

@@ -9,6 +9,7 @@
 #include "server/body.h"
 #include "server/embedded.h"
 #include "server/server.h"
+#include "server/tokens.h"
 
 int route_healthy(const server *s)
 {
@@ -127,8 +128,14 @@ typedef struct tokenizing {
     text *out;
     const crank_tokenizer *tokenizer;
     crank_error error;
+    int plain; /* without template tokens */
     int bad;
 } tokenizing;
+
+static void put_id(void *user, size_t i, int32_t id)
+{
+    text_printf(user, "%s{\"id\":%d}", i > 0 ? "," : "", id);
+}
 
 static int tokenize_one(void *user, size_t i, body_value value)
 {
@@ -137,11 +144,12 @@ static int tokenize_one(void *user, size_t i, body_value value)
     crank_text input;
     if (body_kind_of(value) != BODY_STRING) return t->bad = 1;
     input.data = body_string(value, &input.bytes);
-    if (crank_tokenize(t->tokenizer, input, NULL, NULL, &encoding, &t->error) != CRANK_OK)
-        return t->bad = 2;
     text_puts(t->out, i > 0 ? ",[" : "[");
-    for (size_t k = 0; k < encoding.n; k++)
-        text_printf(t->out, "%s{\"id\":%d}", k > 0 ? "," : "", encoding.ids[k]);
+    crank_status status =
+        t->plain ? tokens_plain(t->tokenizer, input, put_id, t->out, &t->error)
+                 : crank_tokenize(t->tokenizer, input, NULL, NULL, &encoding, &t->error);
+    if (status != CRANK_OK) return t->bad = 2;
+    for (size_t k = 0; k < encoding.n; k++) put_id(t->out, k, encoding.ids[k]);
     text_puts(t->out, "]");
     crank_encoding_free(&encoding);
     return 0;
@@ -164,6 +172,8 @@ static int tokenize_body(request *r, body_value root, text *out, dialect_problem
                  "add_special_tokens must be true or false");
         return 0;
     }
+    t.plain = (fields.present & HAS(ADD_SPECIAL_TOKENS)) &&
+              !body_bool(fields.value[KEY_ADD_SPECIAL_TOKENS]);
     body_value inputs = fields.value[KEY_INPUTS];
     text_puts(out, "[");
     if (body_kind_of(inputs) == BODY_ARRAY) {

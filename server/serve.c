@@ -123,6 +123,9 @@ static cli_exit open_one(serve_plan *plan, const char *spec)
             return cli_fail(CLI_USAGE, "two models are named '%s': -m NAME=PATH names one",
                             m->name);
     m->max_length = flags.max_length != 0 ? flags.max_length : (size_t)m->info.max_length;
+    m->windows = flags.truncation == CRANK_WINDOW;
+    m->window_overlap = flags.window_overlap;
+    m->specials_as_text = flags.specials_as_text;
     m->seed = seed_of(plan, flags.path, &m->info);
     scheduler_options queue = {
         .team = s->team,

@@ -37,8 +37,8 @@ typedef struct served_model {
     crank_model_info info;
     scheduler *queue;
     score_key seed; /* of the model and the settings that change scores */
-    size_t max_length;
-    int per_pair;
+    size_t max_length, window_overlap;
+    int per_pair, windows, specials_as_text;
 } served_model;
 
 typedef struct server_settings {
@@ -81,7 +81,7 @@ struct connection {
 struct request {
     server *s;
     connection *c;
-    char id[129];
+    char id[129], user[129];
     char method[16];
     char *path; /* without the query string */
     int started, answered;

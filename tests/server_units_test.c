@@ -131,6 +131,8 @@ Test(dialects, the_body_decides_where_paths_collide)
         {"/v1/rerank", "{\"documents\":[]}", "lang:python; Cohere", "cohere-v1"},
         {"/v1/rerank", "{\"documents\":[],\"rank_fields\":[]}", NULL, "cohere-v1"},
         {"/v1/rerank", "{\"documents\":[],\"top_k\":1}", NULL, "voyage"},
+        {"/v1/rerank", "{\"documents\":[],\"truncation\":false}", NULL, "voyage"},
+        {"/v1/rerank", "{\"documents\":[],\"truncation\":false,\"top_n\":1}", NULL, "jina"},
         {"/v1/rerank", "{\"documents\":[],\"use_activation\":true}", NULL, "vllm"},
         {"/v2/rerank", "{\"documents\":[]}", NULL, "cohere-v2"},
         {"/v2/rerank", "{\"documents\":[],\"truncate_prompt_tokens\":1}", NULL, "vllm"},

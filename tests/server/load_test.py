@@ -1,7 +1,7 @@
 """The server under load, over time, and while it stops, with the open-loop generator of `crank bench
 load`. Short by default, so that it runs with every test; the figures of server/README.md come from
 
-    CRANK_LONG=1 CRANK=build/release/crank python3 tests/server/load_test.py [CLASS..]
+    SERVER_LONG=1 CRANK=build/release/crank python3 tests/server/load_test.py [CLASS..]
 
 Each test prints what it measured. Times are compared with others of the same run; the machine's own
 noise is left to CRANK_SLOW (sanitizers), which keeps what must never happen and drops the times."""
@@ -17,7 +17,7 @@ import unittest
 sys.path.insert(0, os.path.dirname(__file__))
 from support import CRANK, SLOW, Server, read_answer, request, wait_until
 
-LONG = bool(os.environ.get("CRANK_LONG"))
+LONG = bool(os.environ.get("SERVER_LONG"))
 TIMED = SLOW == 1
 
 
@@ -49,7 +49,6 @@ class Probe:
     def __init__(self, server, paths, gap=0.05):
         self.server, self.paths, self.gap = server, paths, gap
         self.times, self.stop = {path: [] for path in paths}, threading.Event()
-        self.thread = threading.Thread(target=self.run)
 
     def run(self):
         while not self.stop.wait(self.gap):
@@ -60,6 +59,8 @@ class Probe:
                 self.times[path].append((time.monotonic() - start) * 1e3)
 
     def __enter__(self):
+        self.stop.clear()
+        self.thread = threading.Thread(target=self.run)
         self.thread.start()
         return self
 
@@ -72,34 +73,44 @@ class Overload(unittest.TestCase):
     QUEUE_MS = 300
 
     def test_three_times_what_it_can(self):
-        seconds = 20 if LONG else 3
+        # Peak, 70 % and 300 % in turn, because machines change; medians of the rounds count.
+        rounds, seconds = (5, 5) if LONG else (1, 3)
+        peaks, most, over, shares = [], [], [], []
         with Server("--cache-mb", "0", "--log", "none", "--queue-ms", str(self.QUEUE_MS), "--deadline-ms", "0") as s:
-            bench(s, 0, 2, connections=16, seed=1)  # teaches the cost model
-            peak = max(bench(s, 0, seconds, connections=n, seed=n)["goodput_rps"] for n in (16, 32))
-            most = bench(s, int(0.7 * peak), seconds, connections=400, seed=50)
-            with Probe(s, ["/health", "/metrics"]) as probe:
-                over = bench(s, int(3 * peak), seconds, connections=1500, seed=60)
+            bench(s, 0, 2, connections=16)  # teaches the cost model
+            probe = Probe(s, ["/health", "/metrics"])
+            for n in range(rounds):
+                peaks.append(bench(s, 0, seconds, connections=32, seed=10 + n)["goodput_rps"])
+                most.append(bench(s, int(0.7 * peaks[-1]), seconds, connections=400, seed=50 + n))
+                with probe:
+                    over.append(bench(s, int(3 * peaks[-1]), seconds, connections=1500, seed=90 + n))
+                after = bench(s, 0, seconds, connections=32, seed=130 + n)["goodput_rps"]
+                shares.append(over[-1]["goodput_rps"] / ((peaks[-1] + after) / 2))
             self.assertEqual(s.metric("crank_queue_pairs"), 0)
-        figure(f"peak (closed loop, 10 documents of 30 words): {peak:.0f}/s")
-        figure(f"at 70 %: p50 {most['ok_ms']['p50']:.1f} ms, p99 {most['ok_ms']['p99']:.1f} ms, {most['refused']} refused")
-        share = over["goodput_rps"] / peak
-        figure(f"at 300 %: goodput {over['goodput_rps']:.0f}/s, {100 * share:.0f} % of the peak; accepted p50 "
-               f"{over['ok_ms']['p50']:.0f} ms, p99 {over['ok_ms']['p99']:.0f} ms (queue limit {self.QUEUE_MS} ms); refused p50 "
-               f"{over['refused_ms']['p50']:.2f} ms, p99 {over['refused_ms']['p99']:.2f} ms")
+
+        def middle(rows, kind, q):
+            return statistics.median(row[kind + "_ms"][q] for row in rows)
+
+        share = statistics.median(shares)
+        figure(f"peak (closed loop, 10 documents of 30 words): {statistics.median(peaks):.0f}/s")
+        figure(f"at 70 %: p50 {middle(most, 'ok', 'p50'):.1f} ms, p99 {middle(most, 'ok', 'p99'):.1f} ms")
+        figure(f"at 300 %: goodput {statistics.median(o['goodput_rps'] for o in over):.0f}/s, {100 * share:.0f} % of the peak; "
+               f"accepted p50 {middle(over, 'ok', 'p50'):.0f} ms, p99 {middle(over, 'ok', 'p99'):.0f} ms (queue limit "
+               f"{self.QUEUE_MS} ms); refused p50 {middle(over, 'refused', 'p50'):.2f} ms, p99 {middle(over, 'refused', 'p99'):.2f} ms")
         worst = {}
         for path, times in probe.times.items():
             worst[path] = quantile(times, 0.99)
             figure(f"{path} then: p50 {statistics.median(times):.1f} ms, p99 {worst[path]:.1f} ms, worst {max(times):.1f} ms")
-        self.assertEqual(over["failed"], 0)
-        self.assertGreater(over["refused"], 0)
+        self.assertEqual([row["failed"] for row in most + over], [0] * len(most + over))
+        self.assertGreater(min(row["refused"] for row in over), 0)
         if not TIMED:
             return
         # The machine of a test run does other things too: only the long run is held to the goals.
-        self.assertGreaterEqual(share, 0.9 if LONG else 0.7)
-        self.assertLessEqual(over["ok_ms"]["p99"], (2 if LONG else 4) * self.QUEUE_MS)
-        self.assertLessEqual(over["refused_ms"]["p99"], 10 if LONG else 50)
+        self.assertGreaterEqual(share, 0.9 if LONG else 0.5)
+        self.assertLessEqual(middle(over, "ok", "p99"), (2 if LONG else 5) * self.QUEUE_MS)
+        self.assertLessEqual(middle(over, "refused", "p99"), 10 if LONG else 100)
         for path in worst:
-            self.assertLessEqual(worst[path], 50 if LONG else 200)
+            self.assertLessEqual(worst[path], 50 if LONG else 300)
 
 
 class Soak(unittest.TestCase):

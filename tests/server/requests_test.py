@@ -252,6 +252,94 @@ class Requests(unittest.TestCase):
         self.assertEqual([d["index"] for d in score["data"]], [0, 1])
         self.expect(s.post("/score", {"text_1": ["a", "b"], "text_2": ["c"]}), 400)
 
+    # ---- fields that are applied, not only accepted ----
+
+    WORDS = ["waaaa", "wbaaa", "wcaaa", "wdaaa", "weaaa", "wfaaa"]  # a token each in the model of these tests
+
+    def scores(self, path, body, status=200, headers=()):
+        answer = self.expect(self.server.post(path, body, headers), status)
+        if status != 200:
+            return answer.text
+        results = answer.json["results"] if "results" in answer.json else answer.json["data"]
+        return {r["index"]: r.get("relevance_score", r.get("score")) for r in results}
+
+    def test_max_tokens_per_doc_and_query(self):
+        long, cut = " ".join(self.WORDS * 100), " ".join(self.WORDS[:3])
+        for path, extra in [("/v2/rerank", {}), ("/rerank", {"use_activation": True})]:
+            ask = {"query": "wgaaa whaaa wiaaa", "documents": [long, cut], **extra}
+            whole = self.scores(path, ask)
+            self.assertNotEqual(whole[0], whole[1])
+            short = self.scores(path, {**ask, "max_tokens_per_doc": 3})
+            self.assertEqual(short[0], whole[1])
+            self.assertEqual(short[1], whole[1])
+            self.assertEqual(self.scores(path, {**ask, "max_tokens_per_doc": 0}), whole)
+            self.scores(path, {**ask, "max_tokens_per_doc": -1}, 400)
+        ask = {"query": "wgaaa whaaa wiaaa", "documents": [cut]}
+        self.assertEqual(self.scores("/rerank", {**ask, "max_tokens_per_query": 2}),
+                         self.scores("/rerank", {**ask, "query": "wgaaa whaaa"}))
+        # What is returned is the document as it came.
+        answer = self.server.post("/rerank", {"query": "q", "documents": [long], "max_tokens_per_doc": 2,
+                                              "max_tokens_per_query": 1}).json
+        self.assertEqual(answer["results"][0]["document"]["text"], long)
+        # UTF-8 and one endless word.
+        for text in ["\u00e9\U0001F600 " * 5000, "a" * 200000]:
+            self.scores("/v2/rerank", {"query": "q", "documents": [text], "max_tokens_per_doc": 2})
+
+    def test_truncate_prompt_tokens(self):
+        long, cut = " ".join(self.WORDS * 100), " ".join(self.WORDS[:3])
+        ask = {"query": "wgaaa", "documents": [long, cut]}
+        whole = self.scores("/rerank", {**ask, "truncate_prompt_tokens": -1})
+        short = self.scores("/rerank", {**ask, "truncate_prompt_tokens": 7})  # [CLS] q [SEP] 3 [SEP]
+        self.assertEqual(short[0], whole[1])
+        self.scores("/rerank", {**ask, "truncate_prompt_tokens": 1}, 400)
+        self.scores("/rerank", {**ask, "truncation_side": "left"}, 400)
+
+    def test_rank_fields_are_the_text(self):
+        docs = [{"title": "wgaaa", "text": "waaaa wbaaa", "year": 1}, {"text": "waaaa"}, "plain"]
+        ask = {"query": "wgaaa", "documents": docs, "rank_fields": ["title", "text"]}
+        joined = self.scores("/v1/rerank", ask)
+        plain = self.scores("/v1/rerank", {"query": "wgaaa", "documents": ["wgaaa\nwaaaa wbaaa", "waaaa", "plain"]})
+        self.assertEqual(joined, plain)
+        self.assertNotEqual(self.scores("/v1/rerank", {**ask, "rank_fields": ["text"]})[0], joined[0])
+        self.assertIn("documents[1]", self.scores("/v1/rerank", {**ask, "rank_fields": ["title"]}, 400))
+        self.assertIn("rank_fields", self.scores("/v1/rerank", {**ask, "rank_fields": ["year"]}, 400))
+        self.scores("/v1/rerank", {**ask, "rank_fields": "text"}, 400)
+
+    def test_truncation_false_refuses_what_is_long(self):
+        long = {"query": "q", "documents": ["word " * 3000]}
+        self.assertIn("truncation is off", self.scores("/v1/rerank", {**long, "truncation": False, "top_k": 1}, 400))
+        self.scores("/v1/rerank", {**long, "truncation": True, "top_k": 1})
+        # With Jina's top_n it is Jina's: its answer, and the same meaning.
+        answer = self.server.post("/v1/rerank", {**long, "truncation": True, "top_n": 1})
+        self.assertIn("usage", answer.json)
+        self.assertIn("results", answer.json)
+        self.scores("/v1/rerank", {**long, "truncation": False, "top_n": 1}, 400)
+
+    def test_names_of_request_and_user(self):
+        answer = self.expect(self.server.post("/rerank", {"query": "q", "documents": ["a"], "request_id": "mine-7",
+                                                          "user": "u-\u00e9"}), 200)
+        self.assertEqual(answer.headers["x-request-id"], "mine-7")
+        self.assertTrue(answer.json["id"].endswith("mine-7"))
+        self.assertTrue(wait_until(lambda: any('"mine-7"' in line for line in self.server.lines)))
+        line = next(line for line in self.server.lines if '"mine-7"' in line)
+        self.assertEqual(json.loads(line)["user"], "u-\u00e9")
+        self.scores("/rerank", {"query": "q", "documents": ["a"], "request_id": "x" * 200}, 400)
+
+    def test_add_special_tokens(self):
+        with_, without = ([t["id"] for t in self.server.post("/tokenize", {"inputs": "waaaa", "add_special_tokens": flag}).json[0]]
+                          for flag in (True, False))
+        self.assertEqual(len(with_), 3)
+        self.assertEqual(without, with_[1:2])
+        self.assertIn("add_special_tokens", self.scores("/v2/rerank", {"query": "q", "documents": ["a"],
+                                                                       "add_special_tokens": False}, 400))
+
+    def test_priority_out_of_range(self):
+        for priority in (1001, -1001, 1.5, "1"):
+            self.assertIn("priority", self.scores("/v2/rerank", {"query": "q", "documents": ["a"], "priority": priority}, 400))
+        self.scores("/v2/rerank", {"query": "q", "documents": ["a"], "priority": 999})
+
+    # ---- the same scores ----
+
     def test_scores_are_those_of_crank_rank_bit_for_bit(self):
         texts = [f"document {i} " + "tides and the moon " * (i % 17) for i in range(100)]
         answers = {}
@@ -376,6 +464,21 @@ class Windows(unittest.TestCase):
             self.assertEqual(results[1]["window"], {"start": 0, "bytes": 5})
             self.assertEqual({r["index"]: r for r in s.post("/rerank", body).json}, results)  # from the cache
 
+    def test_max_chunks_per_doc_limits_the_windows(self):
+        with Server("--long", "window", "--max-length", "32") as s:
+            words = [f"w{a}{b}aa" for a in "abcdefghij" for b in "abcdefghij"]
+            ask = {"query": "wzaaa", "documents": [" ".join(words)], "return_window": True}
+
+            def answer(chunks):
+                return s.post("/v1/rerank", {**ask, "max_chunks_per_doc": chunks}).json["results"][0]
+
+            # room 29, a query of 1, windows of 28 that share 7: the first holds 28 words, two hold 49.
+            one = s.post("/v1/rerank", {**ask, "documents": [" ".join(words[:28])], "max_chunks_per_doc": 9}).json["results"][0]
+            self.assertEqual(answer(1), one)
+            two = s.post("/v1/rerank", {**ask, "documents": [" ".join(words[:49])], "max_chunks_per_doc": 9}).json["results"][0]
+            self.assertEqual(answer(2), two)
+            self.assertGreaterEqual(answer(1000)["relevance_score"], one["relevance_score"])
+
 
 class Load(unittest.TestCase):
     def test_full_queue_is_429_at_once_and_deadlines_are_504(self):
@@ -412,6 +515,28 @@ class Load(unittest.TestCase):
             self.assertIsNotNone(late)
             self.assertLessEqual({a.status for a in done}, {200, 429, 504})
             self.assertEqual(s.metric("crank_queue_pairs"), 0)
+
+    def test_priority_goes_first(self):
+        with Server("--cache-mb", "0", "--queue-ms", "600000", "--batch-ms", "10") as s:
+            order, lock = [], threading.Lock()
+
+            def ask(name, n, priority):
+                body = {"query": name, "documents": [f"wa{chr(97 + i % 26)}{chr(97 + i // 26 % 26)}a " + " ".join(
+                    f"w{chr(97 + k)}{chr(97 + i % 26)}aa" for k in range(26)) * 8 for i in range(n)], "priority": priority}
+                status = s.post("/v2/rerank", body).status
+                with lock:
+                    order.append((name, status))
+
+            threads = [threading.Thread(target=ask, args=a) for a in [("first", 600, 0), ("late", 600, 900), ("soon", 60, 0)]]
+            threads[0].start()
+            self.assertTrue(wait_until(lambda: s.metric("crank_queue_pairs") > 0))
+            threads[1].start()
+            self.assertTrue(wait_until(lambda: s.metric("crank_queue_requests") > 1))
+            threads[2].start()
+            for t in threads:
+                t.join()
+            self.assertEqual([status for _, status in order], [200, 200, 200])
+            self.assertLess(order.index(("soon", 200)), order.index(("late", 200)))
 
     def test_health_answers_while_saturated(self):
         with Server("--cache-mb", "0") as s:
