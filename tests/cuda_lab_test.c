@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "kernels/cuda/image.h"
 #include "kernels/cuda/lab.h"
 #include "kernels/ops.h"
 #include "support/cuda_library.h"
@@ -111,6 +112,18 @@ Test(cuda_lab, peaks_are_measured)
               peaks.gflops[OPS_INT8] > 0 && peaks.gflops[OPS_F32] == 0);
     context_close(&b);
     cr_assert_eq(cuda_reports(), 0);
+}
+
+/* Code for all targets and the PTX: with -DCRANK_CUDA_TARGETS=all it is 5 MB. */
+Test(cuda_lab, the_kernels_embedded_in_the_library_are_at_most_10_mb)
+{
+    size_t bytes = 0;
+    if (cuda_skipped("the_kernels_embedded_in_the_library_are_at_most_10_mb")) return;
+    for (const cuda_image *image = cuda_images; image->name != NULL; image++) {
+        bytes += (size_t)(image->ptx_end - image->ptx);
+        if (image->cubins != NULL) bytes += (size_t)(image->cubins_end - image->cubins);
+    }
+    cr_expect(bytes > 0 && bytes <= 10 * 1000 * 1000, "%zu bytes", bytes);
 }
 
 /* Every step passes or says why it was left out, and the files hold what each step gave. */

@@ -1,0 +1,14 @@
+# What ptxas makes of the GPU kernels: no spills, no local memory. For one target of each generation
+# here; for all of them in bench/results/ptxas.md, which bench/ptxas_report.py writes.
+if(CRANK_CUDA_FILES AND NOT CRANK_SANITIZE)
+    set(command python3 ${CMAKE_SOURCE_DIR}/bench/ptxas_report.py --check --nvcc ${CRANK_NVCC}
+        --ptx ${CRANK_CUDA_DIR})
+    add_test(NAME cuda_ptxas COMMAND ${command} --targets 80,90)
+    # With too few registers they do spill, and that must fail.
+    add_test(NAME cuda_ptxas_finds_spills COMMAND ${command} --targets 80 --only gemm_f16
+        --registers 32)
+    set_tests_properties(cuda_ptxas_finds_spills PROPERTIES WILL_FAIL TRUE)
+    set_tests_properties(cuda_ptxas cuda_ptxas_finds_spills PROPERTIES TIMEOUT 600)
+elseif(NOT CRANK_SANITIZE)
+    add_test(NAME cuda_ptxas COMMAND ${CMAKE_COMMAND} -E echo "SKIPPED: built without nvcc")
+endif()
