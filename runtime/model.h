@@ -165,6 +165,9 @@ crank_status model_positions_after_pad(model_reader *r, int32_t pad_id, crank_er
 crank_status model_activation(const config *c, const char *keys, const char *fallback,
                               ops_activation *activation, crank_error *error);
 
+/* The kind of rotary frequencies under these keys must be the default one: other kinds are computed
+ * otherwise. */
+crank_status model_plain_rope(const config *c, const char *keys, crank_error *error);
 /* One of those names; false: another one. */
 bool model_activation_named(const char *name, ops_activation *activation);
 

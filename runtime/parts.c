@@ -1,4 +1,5 @@
 /* What architectures share when they read a config and declare weights (see model.h). */
+#include <jansson.h>
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
@@ -19,6 +20,33 @@ crank_status model_add_layers(crank_model *m, int32_t n_layers, crank_error *err
     return CRANK_OK;
 }
 
+/* What would change every layer and no family here has. */
+static crank_status refuse_variants(const config *c, crank_error *error)
+{
+    int causal;
+    CRANK_TRY(config_bool_or(c, "is_decoder", 0, &causal, error));
+    CRANK_CHECK(!causal, UNSUPPORTED, error, "%s: is_decoder is true, expected an encoder",
+                config_name(c));
+    const json_t *pruned = json_object_get(config_root(c), "pruned_heads");
+    CRANK_CHECK(json_object_size(pruned) == 0, UNSUPPORTED, error,
+                "%s: pruned_heads is not empty: expected whole layers", config_name(c));
+    const json_t *quantised = json_object_get(config_root(c), "quantization_config");
+    CRANK_CHECK(!json_is_object(quantised), UNSUPPORTED, error,
+                "%s: quantization_config: expected weights in F32, F16 or BF16 (crank convert "
+                "quantises)",
+                config_name(c));
+    return CRANK_OK;
+}
+
+crank_status model_plain_rope(const config *c, const char *keys, crank_error *error)
+{
+    const char *kind;
+    CRANK_TRY(config_string_or(c, keys, "default", &kind, error));
+    CRANK_CHECK(strcmp(kind, "default") == 0, UNSUPPORTED, error,
+                "%s: %s is \"%s\", expected default", config_name(c), keys, kind);
+    return CRANK_OK;
+}
+
 crank_status model_sizes(model_reader *r, crank_error *error)
 {
     encoder *e = &r->model->encoder;
@@ -26,6 +54,7 @@ crank_status model_sizes(model_reader *r, crank_error *error)
     const config *c = r->config;
     int32_t layers, positions;
     const char *position_kind;
+    CRANK_TRY(refuse_variants(c, error));
     CRANK_TRY(config_int(c, "num_hidden_layers|n_layers|num_layers", 1, 256, &layers, error));
     CRANK_TRY(config_int(c, "hidden_size|dim|d_model", 1, 16384, &e->width, error));
     CRANK_TRY(config_int(c, "num_attention_heads|n_heads|num_heads", 1, 1024, &e->heads, error));

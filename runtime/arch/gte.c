@@ -45,6 +45,25 @@ static const bind_table *table(const model_reader *r, unsigned *conditions)
     return *conditions & WITH_HEAD ? &with_head : &without_head;
 }
 
+/* What the published code can do besides, and no published re-ranker does. */
+static crank_status check_variant(const config *c, crank_error *error)
+{
+    const char *position, *norm;
+    int logn, packed;
+    CRANK_TRY(config_string_or(c, "position_embedding_type", "rope", &position, error));
+    CRANK_TRY(config_string_or(c, "layer_norm_type", "layer_norm", &norm, error));
+    CRANK_TRY(config_bool_or(c, "logn_attention_scale", 0, &logn, error));
+    CRANK_TRY(config_bool_or(c, "pack_qkv", 1, &packed, error));
+    CRANK_CHECK(strcmp(position, "rope") == 0, UNSUPPORTED, error,
+                "%s: position_embedding_type is \"%s\", expected rope", config_name(c), position);
+    CRANK_CHECK(strcmp(norm, "layer_norm") == 0, UNSUPPORTED, error,
+                "%s: layer_norm_type is \"%s\", expected layer_norm", config_name(c), norm);
+    CRANK_CHECK(!logn, UNSUPPORTED, error, "%s: logn_attention_scale is true, expected false",
+                config_name(c));
+    CRANK_CHECK(packed, UNSUPPORTED, error, "%s: pack_qkv is false, expected true", config_name(c));
+    return CRANK_OK;
+}
+
 static crank_status configure(model_reader *r, crank_error *error)
 {
     CRANK_TRY(model_sizes(r, error));
@@ -65,6 +84,8 @@ static crank_status configure(model_reader *r, crank_error *error)
     CRANK_TRY(
         config_string_or(c, "rope_scaling.type|rope_scaling.rope_type", "none", &scaling, error));
     CRANK_TRY(config_number_or(c, "rope_scaling.factor", 1e-3, 1e6, 1, &factor, error));
+    CRANK_TRY(model_plain_rope(c, "rope_parameters.rope_type", error));
+    CRANK_TRY(check_variant(c, error));
     bool ntk = strcmp(scaling, "ntk") == 0;
     CRANK_CHECK(ntk || strcmp(scaling, "none") == 0 || strcmp(scaling, "default") == 0, UNSUPPORTED,
                 error, "%s: rope_scaling.type is \"%s\", expected ntk", config_name(c), scaling);

@@ -124,6 +124,8 @@ static crank_status configure(model_reader *r, crank_error *error)
                                1e12, 160000, &f->theta[GLOBAL], error));
     CRANK_TRY(config_number_or(c, "rope_parameters.sliding_attention.rope_theta|local_rope_theta",
                                1, 1e12, f->theta[GLOBAL], &f->theta[LOCAL], error));
+    CRANK_TRY(model_plain_rope(c, "rope_parameters.full_attention.rope_type", error));
+    CRANK_TRY(model_plain_rope(c, "rope_parameters.sliding_attention.rope_type", error));
     static const struct {
         const char *key;
         unsigned bit;
