@@ -41,12 +41,23 @@ function showResults(results, texts) {
   }));
 }
 
+// The server's stages in one bar; what is left of the round trip is the way there and back.
 function showTimings(header, wire) {
-  const stages = (header || '').split(',').map(s => s.trim().split(';dur=')).filter(s => s.length === 2);
-  stages.push(['round trip', wire]);
-  $('timings').replaceChildren(...stages.map(([name, ms]) => {
-    const span = element('span', 'stage', name + ' ');
-    span.append(element('b', '', Number(ms).toFixed(3) + ' ms'));
+  const stages = (header || '').split(',').map(s => s.trim().split(';dur=')).filter(s => s.length === 2)
+    .map(([name, ms]) => [name, Number(ms)]);
+  const inside = stages.filter(s => s[0] !== 'total'), total = (stages.find(s => s[0] === 'total') || ['', 0])[1];
+  const other = Math.max(0, total - inside.reduce((sum, s) => sum + s[1], 0));
+  const parts = [...inside, ['other', other]];
+  $('stages').replaceChildren(...parts.map(([, ms], i) => {
+    const part = element('i', '');
+    part.style.cssText = 'background:var(--c' + i + ');flex:' + Math.max(ms, 0) + ' 0 0';
+    return part;
+  }));
+  $('timings').replaceChildren(...[...parts, ['total', total], ['round trip', wire]].map(([name, ms], i) => {
+    const span = element('span', 'stage', ''), key = element('span', 'key');
+    key.style.background = i < parts.length ? 'var(--c' + i + ')' : 'none';
+    if (i >= parts.length) key.style.width = 0;
+    span.append(key, name + ' ', element('b', '', ms.toFixed(3) + ' ms'));
     return span;
   }));
 }
@@ -69,7 +80,7 @@ async function rank() {
 
 // ---- charts ----
 const series = {p50: [], p99: [], rate: [], batch: [], queue: []};
-const LENGTH = 90;
+const LENGTH = 60;
 let before = null;
 
 function parse(text) {
@@ -102,35 +113,66 @@ function push(name, value) {
   if (series[name].length > LENGTH) series[name].shift();
 }
 
+// A round number at or above the highest value: the top of the scale.
+function ceiling(most) {
+  const unit = 10 ** Math.floor(Math.log10(most));
+  return [1, 2, 5, 10].map(k => k * unit).find(top => top >= most * .999) || most;
+}
+
 function draw(id, names, unit) {
-  const canvas = $(id), scale = window.devicePixelRatio || 1;
+  const canvas = $(id), scale = window.devicePixelRatio || 1, left = 4, top = 24, bottom = 8;
   const w = canvas.clientWidth, h = canvas.clientHeight, c = canvas.getContext('2d');
   canvas.width = w * scale;
   canvas.height = h * scale;
   c.scale(scale, scale);
   const style = getComputedStyle(document.documentElement);
   const colour = name => style.getPropertyValue(name).trim();
-  const most = Math.max(1e-9, ...names.flatMap(n => series[n]).filter(Number.isFinite));
-  c.font = '11px system-ui';
+  const values = names.flatMap(n => series[n]).filter(Number.isFinite);
+  const most = values.length && Math.max(...values) > 0 ? ceiling(Math.max(...values)) : 1;
+  const y = v => h - bottom - (h - top - bottom) * v / most;
+  c.font = '11px system-ui, sans-serif';
+  c.strokeStyle = colour('--line');
   c.fillStyle = colour('--soft');
-  c.fillText(most < 1e-8 ? '' : most.toPrecision(3) + unit, 2, 11);
-  names.forEach((name, k) => {
-    c.strokeStyle = colour(k ? '--warn' : '--mark');
-    c.lineWidth = 1.5;
+  for (const part of [0, .5, 1]) {
     c.beginPath();
-    let pen = false, last = NaN;
-    series[name].forEach((v, i) => {
-      if (!Number.isFinite(v)) { pen = false; return; }
-      const x = w - (series[name].length - 1 - i) * w / LENGTH - 2, y = h - 3 - (h - 20) * v / most;
-      if (pen) c.lineTo(x, y); else { c.moveTo(x, y); c.lineTo(x + 1, y); }
-      pen = true;
-      last = v;
-    });
+    c.moveTo(left, y(part * most) + .5);
+    c.lineTo(w - 2, y(part * most) + .5);
     c.stroke();
-    if (Number.isFinite(last)) {
-      c.fillStyle = c.strokeStyle;
-      c.fillText(name + ' ' + last.toPrecision(3) + unit, w - 110, 11 + 13 * k);
-    }
+    if (part && values.length) c.fillText(+(part * most).toPrecision(3) + unit, left, y(part * most) - 3);
+  }
+  let right = w - 4;
+  [...names].reverse().forEach((name, k) => {
+    const line = colour(names.length - 1 - k ? '--warn' : '--mark');
+    const points = series[name].map((v, i) => [w - 2 - (series[name].length - 1 - i) * (w - left - 2) / (LENGTH - 1), v]);
+    c.strokeStyle = line;
+    c.lineWidth = 1.6;
+    c.lineJoin = 'round';
+    // Seconds without a request leave gaps; each run of values is a line over its shade.
+    let run = [];
+    const flush = () => {
+      if (run.length === 1) run.push([run[0][0] + 1.5, run[0][1]]);
+      if (run.length) {
+        c.beginPath();
+        run.forEach(([x, v], i) => i ? c.lineTo(x, y(v)) : c.moveTo(x, y(v)));
+        c.stroke();
+        c.lineTo(run[run.length - 1][0], y(0));
+        c.lineTo(run[0][0], y(0));
+        c.globalAlpha = .12;
+        c.fillStyle = line;
+        c.fill();
+        c.globalAlpha = 1;
+      }
+      run = [];
+    };
+    for (const point of points) Number.isFinite(point[1]) ? run.push(point) : flush();
+    flush();
+    const last = [...series[name]].reverse().find(Number.isFinite);
+    if (last === undefined) return;
+    const label = (names.length > 1 ? name + ' ' : '') + +last.toPrecision(3) + unit;
+    c.fillStyle = line;
+    right -= c.measureText(label).width;
+    c.fillText(label, right, 11);
+    right -= 10;
   });
 }
 

@@ -137,6 +137,7 @@ class Soak(unittest.TestCase):
         last = rows[-1]
         figure(f"{last[0]} requests in {seconds:.0f} s, none failed; at {early[0]}: RSS {early[1]} kB, {early[2]} descriptors, "
                f"{early[3]} threads; at the end: {last[1]} kB ({last[1] / early[1]:.3f} x), {last[2]}, {last[3]}")
+        figure("RSS in kB, from tenth to tenth: " + " ".join(str(row[1]) for row in rows))
         self.assertEqual(early[2:], last[2:])
         if TIMED:
             self.assertLessEqual(last[1], (1.02 if LONG else 1.05) * early[1])

@@ -9,7 +9,7 @@ if(CRANK_SERVER_FOUND)
     endforeach()
     find_package(Python3 COMPONENTS Interpreter QUIET)
     if(Python3_FOUND)
-        foreach(name requests load clients)
+        foreach(name requests load page clients)
             add_test(NAME server_${name}
                 COMMAND ${Python3_EXECUTABLE} ${CMAKE_SOURCE_DIR}/tests/server/${name}_test.py)
             set_tests_properties(server_${name} PROPERTIES TIMEOUT 600 RUN_SERIAL TRUE
