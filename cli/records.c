@@ -1,10 +1,11 @@
-/* Records out of lines, JSON through jansson: strict (no duplicate keys, no invalid UTF-8, nothing
- * after the object), NUL allowed because texts have lengths. */
+/* Records out of lines, JSON through base/jsontext: strict (no duplicate keys, no invalid UTF-8,
+ * nothing after the object), NUL allowed because texts have lengths. */
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "cli/records.h"
+#include "jsontext.h"
 
 const char *const record_format_names[] = {"auto", "lines", "jsonl", NULL};
 
@@ -40,11 +41,15 @@ static int is_blank(crank_text line)
 
 static cli_exit parse(records *r, crank_text line)
 {
-    json_error_t error;
-    r->object = json_loadb(line.data, line.bytes, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, &error);
-    if (!r->object) return input_bad(r->in, "not JSON: %s (byte %d)", error.text, error.position);
-    if (!json_is_object(r->object)) return input_bad(r->in, "not a JSON object");
-    return CLI_OK;
+    static const jsontext_limits limits = {JSONTEXT_NUL, 0, 0};
+    crank_error error = {0};
+    crank_status status =
+        jsontext_tree(&r->object, "not JSON", line.data, line.bytes, &limits, &error);
+    if (status == CRANK_OK && json_is_object(r->object)) return CLI_OK;
+    if (status == CRANK_OK) return input_bad(r->in, "not a JSON object");
+    r->object = NULL;
+    if (status == CRANK_OUT_OF_MEMORY) return cli_fail(CLI_MEMORY, "%s", error.message);
+    return input_bad(r->in, "%s", error.message);
 }
 
 cli_exit records_next(records *r, crank_text *line)

@@ -410,7 +410,8 @@ static int take_body(request *r, const char *data, size_t bytes)
         pthread_mutex_lock(&r->s->lock);
         answer_by_hand(r, FAULT_BODY, "the body is larger than the limit");
         pthread_mutex_unlock(&r->s->lock);
-        return MHD_YES;
+        /* Under TLS nothing can be written by hand: the connection just ends. */
+        return r->s->settings.tls_cert != NULL ? MHD_NO : MHD_YES;
     }
     size_t needed = r->bytes + bytes + BODY_PADDING;
     if (needed > r->capacity) {

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "jsontext.h"
 #include "server/alloc.h"
 
 #define MAX_FILE_BYTES (1 << 20)
@@ -106,18 +107,13 @@ static crank_status add_value(argument_list *list, const char *path, const char 
 
 static crank_status add_file(argument_list *list, const char *path, crank_error *error)
 {
+    static const jsontext_limits limits = {JSONTEXT_OBJECT, 8, 10000};
     char *data = settings_read_file(path, error);
     if (data == NULL) return error->status;
-    json_error_t where;
-    json_t *root = json_loads(data, JSON_REJECT_DUPLICATES, &where);
+    json_t *root = NULL;
+    crank_status status = jsontext_tree(&root, path, data, strlen(data), &limits, error);
     server_free(data);
-    if (!json_is_object(root)) {
-        json_decref(root);
-        return root == NULL ? fail(error, CRANK_FORMAT, "%s: line %d, column %d: %s", path,
-                                   where.line, where.column, where.text)
-                            : fail(error, CRANK_FORMAT, "%s: expected a JSON object", path);
-    }
-    crank_status status = CRANK_OK;
+    if (status != CRANK_OK) return status;
     const char *key;
     json_t *value;
     json_object_foreach(root, key, value)

@@ -3,7 +3,9 @@ import http.client
 import json
 import math
 import os
+import re
 import socket
+import ssl
 import subprocess
 import sys
 import threading
@@ -444,6 +446,45 @@ class Settings(unittest.TestCase):
             self.assertEqual(s.post("/rerank", {**docs, "model": "c"}).status, 404)
             self.assertEqual([m["id"] for m in s.get("/v1/models").json["data"]], ["a", "b"])
 
+    def test_environment_alone_as_in_the_container(self):
+        keys, config = os.path.join(FOLDER, "env-keys"), os.path.join(FOLDER, "env.json")
+        with open(keys, "w") as f:
+            f.write("k\n")
+        with open(config, "w") as f:
+            json.dump({"max-body": 1000, "scores": "identity", "pin": False, "redis": None}, f)
+        env = {"CRANK_MODEL": model(), "CRANK_API_KEYS": keys, "CRANK_CONFIG": config, "CRANK_LOG": "json",
+               "CRANK_MAX_DOCUMENTS": "2", "CRANK_PIN": "0", "CRANK_LONG": "window", "CRANK_DIALECT": "auto"}
+        with Server(model_options=[], env=env) as s:
+            key = ["Authorization: Bearer k"]
+            self.assertEqual(s.post("/rerank", ASK).status, 401)
+            self.assertEqual(s.post("/rerank", ASK, key).status, 413)  # three texts
+            self.assertEqual(s.post("/rerank", {"query": "q" * 2000, "texts": ["a"]}, key).status, 413)
+            answer = s.post("/rerank", {"query": "q", "texts": ["a"], "return_window": True}, key)
+            self.assertIn("window", answer.json[0])
+            raw = s.post("/rerank", {"query": "q", "texts": ["a"], "raw_scores": True}, key)
+            self.assertEqual(answer.json[0]["score"], raw.json[0]["score"])
+
+    def test_names_of_text_embeddings_inference(self):
+        with Server("--max-client-batch-size", "2", "--payload-limit=500", "--max-batch-tokens", "64", "--hostname", "127.0.0.1",
+                    model_options=["--model-id", model()]) as s:
+            self.assertEqual(s.post("/rerank", ASK).status, 413)
+            self.assertEqual(s.post("/rerank", {"query": "q" * 600, "texts": ["a"]}).status, 413)
+            self.assertEqual(s.post("/rerank", {"query": "q", "texts": ["a", "b"]}).status, 200)
+
+    def test_bad_settings_say_where(self):
+        cases = [('{"port": 8080', "line 1"), ('[]', "object"), ('{"nope": 1}', "nope"), ('{"port": 1.5}', "port"),
+                 ('{"port": {}}', "port"), ('{"port": 1, "port": 2}', "port"), ('{"port": 70000}', "port")]
+        path = os.path.join(FOLDER, "bad.json")
+        for content, word in cases:
+            with open(path, "w") as f:
+                f.write(content)
+            done = subprocess.run([CRANK, "serve", "-m", model(), "--config", path], capture_output=True, timeout=60, text=True)
+            self.assertEqual(done.returncode, 2, content)
+            self.assertIn(word, done.stderr, content)
+        done = subprocess.run([CRANK, "serve", "-m", model()], capture_output=True, timeout=60, text=True,
+                              env={**os.environ, "CRANK_PORT": "x"})
+        self.assertEqual((done.returncode, len(done.stderr.splitlines())), (2, 1))
+
     def test_misuse(self):
         for arguments in [[], ["-m", model(), "--max-documents", "x"], ["-m", model(), "--dialect", "nope"],
                           ["-m", model(), "--config", "/nonexistent"], ["-m", model(), "--api-keys", "/nonexistent"]]:
@@ -452,6 +493,74 @@ class Settings(unittest.TestCase):
             self.assertEqual(len(done.stderr.decode().strip().splitlines()), 1)
         done = subprocess.run([CRANK, "serve", "-m", "/nonexistent"], capture_output=True, timeout=60)
         self.assertEqual(done.returncode, 3)
+
+
+class Tls(unittest.TestCase):
+    def test_https(self):
+        cert, key = os.path.join(FOLDER, "cert.pem"), os.path.join(FOLDER, "key.pem")
+        try:
+            subprocess.run(["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", key, "-out", cert, "-days", "2",
+                            "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"], check=True, capture_output=True)
+        except FileNotFoundError:
+            print("SKIPPED: openssl is not installed", flush=True)
+            self.skipTest("no openssl")
+        with Server("--tls-cert", cert, "--tls-key", key, "--max-body", "1000", "--header-timeout-ms", "500") as s:
+            self.assertTrue(s.url.startswith("https://"))
+            trust = ssl.create_default_context(cafile=cert)
+
+            def connect():
+                return trust.wrap_socket(s.connect(), server_hostname="localhost")
+
+            with connect() as c:
+                for _ in range(2):  # the connection is kept
+                    c.sendall(request("POST", "/rerank", json.dumps(ASK).encode()))
+                    self.assertEqual(len(self.assert_status(read_answer(c), 200).json), 3)
+            with connect() as c:
+                c.sendall(request("POST", "/rerank", None, ["Content-Length: 2000"]))
+                self.assert_status(read_answer(c), 413)
+            with connect() as c:  # chunks: nothing can be said in between, the connection ends
+                c.sendall(request("POST", "/rerank", None, ["Transfer-Encoding: chunked"]))
+                try:
+                    for _ in range(20):
+                        c.sendall(b"100\r\n" + b"x" * 256 + b"\r\n")
+                        time.sleep(0.01)
+                    self.assertIsNone(read_answer(c))
+                except OSError:
+                    pass
+            with connect() as a:  # many at once, and one that leaves while it waits
+                a.sendall(request("POST", "/rerank", json.dumps(ASK).encode()))
+            self.assertIsNone(s.raw(b"GET /health HTTP/1.1\r\nHost: a\r\n\r\n"))  # not TLS
+            with s.connect() as c:  # a handshake that never comes
+                self.assertEqual(c.recv(100), b"")
+            with connect() as c:
+                c.sendall(request("GET", "/health"))
+                self.assert_status(read_answer(c), 200)
+        for arguments in [["--tls-cert", cert], ["--tls-cert", cert, "--tls-key", "/nonexistent"],
+                          ["--tls-cert", key, "--tls-key", key]]:
+            done = subprocess.run([CRANK, "serve", "-m", model(), "--port", "0", *arguments], capture_output=True, timeout=60)
+            self.assertEqual(done.returncode, 2, (arguments, done.stderr))
+            self.assertEqual(len(done.stderr.decode().strip().splitlines()), 1, done.stderr)
+
+    def assert_status(self, answer, status):
+        self.assertIsNotNone(answer)
+        self.assertEqual(answer.status, status)
+        return answer
+
+
+class Deploy(unittest.TestCase):
+    def test_every_option_of_unit_and_container_exists(self):
+        folder = os.path.join(os.path.dirname(os.path.abspath(__file__)), "../../server/deploy")
+        options = subprocess.run([CRANK, "serve", "--help"], capture_output=True, text=True, check=True).stdout
+        for name in ("crank.service", "Dockerfile"):
+            with open(os.path.join(folder, name)) as f:
+                text = f.read()
+            self.assertTrue(re.findall(r"(?<!-D)CRANK_([A-Z_]+)=", text))
+            for variable in re.findall(r"(?<!-D)CRANK_([A-Z_]+)=", text):
+                self.assertIn("--" + variable.lower().replace("_", "-"), options, name)
+        with open(os.path.join(folder, "../../run")) as f:
+            needed = re.search(r"build_packages=\(([^)]*)\)", f.read()).group(1).split()
+        for package in needed:
+            self.assertIn(package, text, "the Dockerfile builds without it")
 
 
 class Windows(unittest.TestCase):
