@@ -14,6 +14,7 @@
 #include "cli/model.h"
 #include "server/alloc.h"
 #include "server/clock.h"
+#include "server/digest.h"
 #include "server/server.h"
 #include "server/settings.h"
 
@@ -85,17 +86,23 @@ static void on_lost(void *user)
 }
 
 /* What changes a logit: the model as loaded, and the settings. */
-static score_key seed_of(const serve_plan *plan, const char *path, const crank_model_info *info)
+static crank_status make_seed(score_key *seed, const serve_plan *plan, const served_model *m,
+                              const char *path, crank_error *error)
 {
+    score_key digest;
+    crank_status status = digest_model(&digest, m->model, path, error);
+    if (status != CRANK_OK) return status;
     char settings[1024];
-    snprintf(settings, sizeof settings, "%s|%s|%s|%s|%s|%lld|%d|%zu|%zu|%d|%s|%s|%s|%s", path,
-             info->name, info->device, info->dtype, info->source_sha256 ? info->source_sha256 : "",
-             (long long)info->n_parameters, plan->model.truncation, plan->model.max_length,
-             plan->model.window_overlap, plan->model.specials_as_text, crank_version(),
-             plan->model.isa ? plan->model.isa : "", plan->model.prompt ? plan->model.prompt : "",
+    snprintf(settings, sizeof settings, "%016llx%016llx|%s|%s|%s|%s|%d|%zu|%zu|%d|%d|%s|%s|%s",
+             (unsigned long long)digest.high, (unsigned long long)digest.low, crank_version(),
+             m->info.device, m->info.dtype, m->info.layout, plan->model.truncation,
+             plan->model.max_length, plan->model.window_overlap, plan->model.specials_as_text,
+             plan->model.bi_encoder, plan->model.prompt ? plan->model.prompt : "",
+             plan->model.answer ? plan->model.answer : "",
              plan->model.reduce ? plan->model.reduce : "");
     XXH128_hash_t hash = XXH3_128bits(settings, strlen(settings));
-    return (score_key){hash.high64, hash.low64};
+    *seed = (score_key){hash.high64, hash.low64};
+    return CRANK_OK;
 }
 
 static cli_exit open_one(serve_plan *plan, const char *spec)
@@ -126,7 +133,8 @@ static cli_exit open_one(serve_plan *plan, const char *spec)
     m->windows = flags.truncation == CRANK_WINDOW;
     m->window_overlap = flags.window_overlap;
     m->specials_as_text = flags.specials_as_text;
-    m->seed = seed_of(plan, flags.path, &m->info);
+    if (make_seed(&m->seed, plan, m, flags.path, &error) != CRANK_OK)
+        return cli_fail_status(&error, 1);
     scheduler_options queue = {
         .team = s->team,
         .cache = s->cache,

@@ -4,6 +4,7 @@ import json
 import math
 import os
 import re
+import shutil
 import socket
 import ssl
 import subprocess
@@ -626,13 +627,13 @@ class Load(unittest.TestCase):
             self.assertEqual(s.metric("crank_queue_pairs"), 0)
 
     def test_priority_goes_first(self):
-        with Server("--cache-mb", "0", "--queue-ms", "600000", "--batch-ms", "10") as s:
+        with Server("--cache-mb", "0", "--queue-ms", "600000", "--batch-ms", "10", "--deadline-ms", "0") as s:
             order, lock = [], threading.Lock()
 
             def ask(name, n, priority):
                 body = {"query": name, "documents": [f"wa{chr(97 + i % 26)}{chr(97 + i // 26 % 26)}a " + " ".join(
                     f"w{chr(97 + k)}{chr(97 + i % 26)}aa" for k in range(26)) * 8 for i in range(n)], "priority": priority}
-                status = s.post("/v2/rerank", body).status
+                status = s.post("/v2/rerank", body, timeout=200).status
                 with lock:
                     order.append((name, status))
 
@@ -757,6 +758,19 @@ class Redis(unittest.TestCase):
                 time.sleep(0.3)
                 self.assertEqual(b.post("/rerank", ASK).json, first)
                 self.assertEqual(b.metric("crank_computed_pairs_total"), 0)
+                # The same model elsewhere is the same; another configuration of it is not.
+                for change, computed in ((None, 0), ("layer_norm_eps", 3)):
+                    copy = os.path.join(FOLDER, f"copy-{change}")
+                    shutil.copytree(model(), copy)
+                    if change:
+                        with open(os.path.join(copy, "config.json")) as f:
+                            config = json.load(f)
+                        config[change] = 1e-3
+                        with open(os.path.join(copy, "config.json"), "w") as f:
+                            json.dump(config, f)
+                    with Server("--redis", path, model_options=["-m", copy]) as c:
+                        self.assertEqual(c.post("/rerank", ASK).json == first, change is None)
+                        self.assertEqual(c.metric("crank_computed_pairs_total"), computed)
                 redis.kill()
                 redis.wait()
                 for i in range(20):
