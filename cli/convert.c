@@ -18,6 +18,7 @@ static cli_exit run(const cli_command *self, int argc, char **argv)
          NULL},
         {"bi-encoder", 0, OPTION_FLAG, &model.bi_encoder, NULL,
          "keep that this encoder is to be run as a bi-encoder", 0, 0, NULL},
+        RANKER_OPTIONS(&model),
         PROGRESS_OPTION(&model),
         VERBOSE_OPTION(&model),
     };
@@ -36,6 +37,9 @@ static cli_exit run(const cli_command *self, int argc, char **argv)
         .progress = progress_report,
         .progress_user = &bar,
         .bi_encoder = model.bi_encoder,
+        .prompt = model.prompt,
+        .answer_tokens = model.answer,
+        .reduction = model.reduce,
     };
     crank_error error = {0};
     int64_t start = now_us();

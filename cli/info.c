@@ -172,8 +172,7 @@ static cli_exit run(const cli_command *self, int argc, char **argv)
         DTYPE_OPTION(&job.model),
         {"bi-encoder", 0, OPTION_FLAG, &job.model.bi_encoder, NULL, "an encoder as a bi-encoder", 0,
          0, NULL},
-        {"prompt", 0, OPTION_TEXT, &job.model.prompt, "TEXT", "T5 rankers: another template", 0, 0,
-         NULL},
+        RANKER_OPTIONS(&job.model),
     };
     cli_arguments paths;
     cli_exit code =

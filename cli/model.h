@@ -97,6 +97,19 @@ extern const char *const progress_names[];   /* in the order of progress_mode */
             "\"[SEP]\" in a text is text; without this it is the token, as Hugging Face has it",   \
             0, 0, NULL                                                                             \
     }
+/* What a T5 ranker is asked. */
+#define RANKER_OPTIONS(m)                                                                          \
+    {"prompt", 0, OPTION_TEXT, &(m)->prompt, "TEXT", "T5 rankers: template with {q} and {d}",      \
+     0,        0, NULL},                                                                           \
+        {"answer",    0,                                                                           \
+         OPTION_TEXT, &(m)->answer,                                                                \
+         "TOKENS",    "T5 rankers: answer tokens, comma-separated",                                \
+         0,           0,                                                                           \
+         NULL},                                                                                    \
+    {                                                                                              \
+        "reduce", 0, OPTION_TEXT, &(m)->reduce, "HOW",                                             \
+            "T5 rankers: logit, diff, log_softmax, probability, expectation", 0, 0, NULL           \
+    }
 /* Everything that scoring takes but --top-k. */
 #define SCORING_OPTIONS(m)                                                                         \
     MODEL_OPTION(m), DEVICE_OPTIONS(m), DTYPE_OPTION(m), THREADS_OPTION(m),                        \
@@ -129,19 +142,7 @@ extern const char *const progress_names[];   /* in the order of progress_mode */
          0,                                                                                        \
          0,                                                                                        \
          NULL},                                                                                    \
-        {"prompt", 0, OPTION_TEXT, &(m)->prompt, "TEXT", "T5 rankers: template with {q} and {d}",  \
-         0,        0, NULL},                                                                       \
-        {"answer",    0,                                                                           \
-         OPTION_TEXT, &(m)->answer,                                                                \
-         "TOKENS",    "T5 rankers: answer tokens, comma-separated",                                \
-         0,           0,                                                                           \
-         NULL},                                                                                    \
-        {"reduce",    0,                                                                           \
-         OPTION_TEXT, &(m)->reduce,                                                                \
-         "HOW",       "T5 rankers: logit, diff, log_softmax, probability, expectation",            \
-         0,           0,                                                                           \
-         NULL},                                                                                    \
-        PROGRESS_OPTION(m), VERBOSE_OPTION(m)
+        RANKER_OPTIONS(m), PROGRESS_OPTION(m), VERBOSE_OPTION(m)
 
 typedef struct opened_model {
     crank_model *model;

@@ -55,7 +55,9 @@ static crank_status write_metadata(const model_reader *r, const ops_layout *layo
         CRANK_TRY(st_writer_metadata(w, "crank.fingerprint", late->fingerprint, error));
     }
     const ranker *k = &r->model->ranker;
-    if (k->n_answers > 0) {
+    if (k->head) {
+        CRANK_TRY(st_writer_metadata(w, "crank.prompt", r->model->prompt, error));
+    } else if (k->n_answers > 0) {
         char answers[16 * PROMPT_MAX_ANSWERS];
         size_t used = 0;
         for (int i = 0; i < k->n_answers; i++) {
@@ -120,7 +122,10 @@ crank_status crank_convert(const char *source, const char *destination,
     crank_model *m = mem_zero(1, sizeof *m);
     CRANK_CHECK(m != NULL, OUT_OF_MEMORY, error, "no memory for a model");
     crank_model_options model_options = {.size = sizeof model_options,
-                                         .bi_encoder = settings.bi_encoder};
+                                         .bi_encoder = settings.bi_encoder,
+                                         .prompt = settings.prompt,
+                                         .answer_tokens = settings.answer_tokens,
+                                         .reduction = settings.reduction};
     model_reader r = {.model = m, .options = &model_options};
     const ops_layout *layout;
     crank_status status;

@@ -88,7 +88,8 @@ typedef struct crank_model_options {
     int load_threads; /* packing of plain folders; 0: all cores */
     const char *prompt;        /* T5 rankers: template with {q} and {d}; NULL: the folder's or the
                                   known checkpoint's */
-    const char *answer_tokens; /* T5 rankers: vocabulary spellings or ids, comma-separated */
+    const char *answer_tokens; /* T5 rankers: vocabulary spellings or #ids, comma-separated; a
+                                  converted file has those that it was converted with */
     const char *reduction;     /* T5 rankers: logit, diff, log_softmax, probability, expectation */
 } crank_model_options;
 
@@ -361,6 +362,10 @@ typedef struct crank_convert_options {
     crank_progress progress; /* in tensors */
     void *progress_user;
     int bi_encoder;
+    const char *prompt; /* T5 rankers: these three are kept in the file, as crank_model_options has
+                           them; the file holds the answers' rows of the vocabulary alone */
+    const char *answer_tokens;
+    const char *reduction;
 } crank_convert_options;
 
 /* One self-contained safetensors file: weights in kernel layout and dtype, config, tokenizer, the

@@ -20,8 +20,13 @@ void model_forward(const crank_model *m, ops_context *ctx, float *out)
 {
     if (m->arch->forward != NULL) {
         m->arch->forward(m, ctx, out);
-        return;
+    } else {
+        model_forward_encoder(m, ctx, out);
     }
+}
+
+void model_forward_encoder(const crank_model *m, ops_context *ctx, float *out)
+{
     ops_tensor x = encoder_forward(&m->encoder, ctx);
     const readout *r = &m->readout;
     if (r->kind != READOUT_TOKENS && !m->encoder.first_row_only) {
@@ -168,6 +173,9 @@ static crank_status choose_activation(model_reader *r, crank_error *error)
     m->activation = CRANK_ACTIVATION_IDENTITY;
     if (m->readout.kind != READOUT_HEAD) {
         snprintf(m->activation_source, sizeof m->activation_source, "vectors have none");
+    } else if (m->ranker.present && m->ranker.head) {
+        snprintf(m->activation_source, sizeof m->activation_source,
+                 "the head's output is the score");
     } else if (m->ranker.present) {
         snprintf(m->activation_source, sizeof m->activation_source, "the answers' %s is the score",
                  prompt_reduction_names[m->ranker.reduction]);
@@ -240,9 +248,9 @@ static crank_status fill_info(model_reader *r, crank_error *error)
         .max_positions = m->tokens.max_tokens,
         .labels = model_labels(m),
         .hidden_activation = ops_activation_names[e->activation],
-        .pooling = m->readout.kind == READOUT_TOKENS ? "every token"
-                   : m->ranker.present               ? "one decode step"
-                                                     : pool_names[m->readout.pool],
+        .pooling = m->readout.kind == READOUT_TOKENS      ? "every token"
+                   : m->ranker.present && !m->ranker.head ? "one decode step"
+                                                          : pool_names[m->readout.pool],
         .head = m->readout.text,
         .activation = m->activation,
         .activation_name = activation_names[m->activation],

@@ -42,6 +42,7 @@ typedef struct ranker {
     int32_t answers[PROMPT_MAX_ANSWERS];
     int n_answers; /* 0: nobody said; outputs are the logits of the whole vocabulary */
     prompt_reduction reduction;
+    bool head; /* an encoder alone: the answer is its head's output, not a token's logit */
 } ranker;
 
 /* 128 bits in hexadecimal: the same for a folder and for what was converted from it, in any dtype.
@@ -146,6 +147,8 @@ extern const architecture *const architectures[]; /* NULL-terminated */
 
 /* Runs one packed batch. out: [B, readout.width] f32 ([T, width] for READOUT_TOKENS). */
 void model_forward(const crank_model *m, ops_context *ctx, float *out);
+/* The same for a family with a pass of its own whose model is an encoder alone. */
+void model_forward_encoder(const crank_model *m, ops_context *ctx, float *out);
 
 /* Numbers per pair: 1 for bi-encoders and rankers with answers. */
 int32_t model_labels(const crank_model *m);
@@ -225,6 +228,10 @@ void model_distance_bias(model_reader *r, const float **bias, const char *name, 
 /* Fills model->ranker and its template: from the options, a converted file's metadata, or the table
  * of known schemes. Without a tokenizer and without answers, n_answers stays 0. */
 crank_status model_ranker(model_reader *r, crank_error *error);
+
+/* The same for an encoder with a head: a template alone, where the options, a converted file or the
+ * name (RankT5) give one. */
+crank_status model_encoder_ranker(model_reader *r, crank_error *error);
 
 /* The usual readouts, chosen from the folder: a pooling of the vectors (bi-encoder), or a head.
  * dense, dense_bias, out, out_bias: fields; dense -1: straight to out. */

@@ -337,11 +337,32 @@ crank_status model_ranker(model_reader *r, crank_error *error)
     const char *reduction = first_of(o->reduction, reader_metadata(r, "crank.reduction"),
                                      prompt_reduction_names[known->reduction]);
     CRANK_TRY(find_reduction(reduction, &m->ranker.reduction, error));
-    const char *given = first_of(o->answer_tokens, reader_metadata(r, "crank.answers"), NULL);
+    const char *kept = reader_metadata(r, "crank.answers");
+    CRANK_CHECK(
+        !r->converted || o->answer_tokens == NULL ||
+            (kept != NULL && strcmp(o->answer_tokens, kept) == 0),
+        INVALID_ARGUMENT, error,
+        "answers: a converted file holds the rows of its own answers (%s) alone: convert the "
+        "folder again with other ones",
+        kept != NULL ? kept : "all tokens");
+    const char *given = first_of(o->answer_tokens, kept, NULL);
     const tokenizer *tok = r->text_tokenizer != NULL ? r->text_tokenizer->tok : NULL;
     if (given == NULL && tok == NULL) return CRANK_OK;
     return prompt_answers(m->ranker.answers, &m->ranker.n_answers,
                           given != NULL ? given : known->answers, tok, m->tokens.vocab_size, error);
+}
+
+crank_status model_encoder_ranker(model_reader *r, crank_error *error)
+{
+    crank_model *m = r->model;
+    const prompt_scheme *known = prompt_scheme_find("t5", reader_name(r));
+    const char *by_name = known->reduction == PROMPT_LOGIT ? known->template : NULL;
+    const char *text = first_of(r->options->prompt, reader_metadata(r, "crank.prompt"), by_name);
+    if (text == NULL) return CRANK_OK;
+    m->ranker = (ranker){.present = true, .head = true, .n_answers = 1};
+    m->prompt = mem_strdup(text);
+    CRANK_CHECK(m->prompt != NULL, OUT_OF_MEMORY, error, "no memory");
+    return CRANK_OK;
 }
 
 void model_head(model_reader *r, const head_fields *f, int32_t d_dense, int32_t labels)

@@ -1,8 +1,8 @@
 /* T5 as a ranker (Raffel et al. 2020; Nogueira et al. 2020): a pre-norm encoder (RMS norms, one
  * table of distance biases for all layers, scores without 1/sqrt(K), no linear biases), and one
- * decode step from the constant start token. The step is cheap: self-attention over one key is O V
- * x, and in cross-attention one query per head lets K and V fold away. Only the answers' rows of
- * the vocabulary matrix are read. */
+ * decode step from the constant start token; or the encoder alone under a head or a pooling. The
+ * step is cheap: self-attention over one key is O V x, and in cross-attention one query per head
+ * lets K and V fold away. Only the answers' rows of the vocabulary matrix are read. */
 #include <jansson.h>
 #include <math.h>
 #include <stdio.h>
@@ -16,10 +16,11 @@ enum {
     WORD, BIAS, Q_W, K_W, V_W, O_W, ATTN_G, FFN_IN_W, GATE_W, FFN_OUT_W, FFN_G, FINAL_G,
     SELF_V, SELF_O, SELF_G, CROSS_Q, CROSS_K, CROSS_V, CROSS_O, CROSS_G,
     D_FFN_IN, D_GATE, D_FFN_OUT, D_FFN_G, D_FINAL_G, LM_HEAD,
+    HEAD_W, HEAD_B,
     N_FIELDS
 };
 /* clang-format on */
-enum { GATED = 1, PLAIN = 2, SHARED_BIAS = 4, OWN_BIAS = 8 };
+enum { GATED = 1, PLAIN = 2, SHARED_BIAS = 4, OWN_BIAS = 8, WITH_DECODER = 16, WITH_HEAD = 32 };
 
 #define E "encoder.block.%d.layer."
 #define D "decoder.block.%d.layer."
@@ -39,21 +40,23 @@ static const bind_row rows[] = {
     {FFN_OUT_W, E "1.DenseReluDense.wo.weight", "D,F", 0, 0},
     {FFN_G, E "1.layer_norm.weight", "D", 0, 0},
     {FINAL_G, "encoder.final_layer_norm.weight", "D", 0, 0},
-    {SELF_V, D "0.SelfAttention.v.weight", "I,D", BIND_SECOND_STACK, 0},
-    {SELF_O, D "0.SelfAttention.o.weight", "D,I", BIND_SECOND_STACK, 0},
-    {SELF_G, D "0.layer_norm.weight", "D", BIND_SECOND_STACK, 0},
-    {CROSS_Q, D "1.EncDecAttention.q.weight", "I,D", BIND_SECOND_STACK, 0},
-    {CROSS_K, D "1.EncDecAttention.k.weight", "I,D", BIND_SECOND_STACK, 0},
-    {CROSS_V, D "1.EncDecAttention.v.weight", "I,D", BIND_SECOND_STACK, 0},
-    {CROSS_O, D "1.EncDecAttention.o.weight", "D,I", BIND_SECOND_STACK, 0},
-    {CROSS_G, D "1.layer_norm.weight", "D", BIND_SECOND_STACK, 0},
-    {D_FFN_IN, D "2.DenseReluDense.wi.weight", "F,D", BIND_SECOND_STACK, PLAIN},
-    {D_FFN_IN, D "2.DenseReluDense.wi_0.weight", "F,D", BIND_SECOND_STACK, GATED},
-    {D_GATE, D "2.DenseReluDense.wi_1.weight", "F,D", BIND_SECOND_STACK, GATED},
-    {D_FFN_OUT, D "2.DenseReluDense.wo.weight", "D,F", BIND_SECOND_STACK, 0},
-    {D_FFN_G, D "2.layer_norm.weight", "D", BIND_SECOND_STACK, 0},
-    {D_FINAL_G, "decoder.final_layer_norm.weight", "D", 0, 0},
-    {LM_HEAD, "lm_head.weight", "V,D", BIND_OPTIONAL, 0},
+    {SELF_V, D "0.SelfAttention.v.weight", "I,D", BIND_SECOND_STACK, WITH_DECODER},
+    {SELF_O, D "0.SelfAttention.o.weight", "D,I", BIND_SECOND_STACK, WITH_DECODER},
+    {SELF_G, D "0.layer_norm.weight", "D", BIND_SECOND_STACK, WITH_DECODER},
+    {CROSS_Q, D "1.EncDecAttention.q.weight", "I,D", BIND_SECOND_STACK, WITH_DECODER},
+    {CROSS_K, D "1.EncDecAttention.k.weight", "I,D", BIND_SECOND_STACK, WITH_DECODER},
+    {CROSS_V, D "1.EncDecAttention.v.weight", "I,D", BIND_SECOND_STACK, WITH_DECODER},
+    {CROSS_O, D "1.EncDecAttention.o.weight", "D,I", BIND_SECOND_STACK, WITH_DECODER},
+    {CROSS_G, D "1.layer_norm.weight", "D", BIND_SECOND_STACK, WITH_DECODER},
+    {D_FFN_IN, D "2.DenseReluDense.wi.weight", "F,D", BIND_SECOND_STACK, PLAIN | WITH_DECODER},
+    {D_FFN_IN, D "2.DenseReluDense.wi_0.weight", "F,D", BIND_SECOND_STACK, GATED | WITH_DECODER},
+    {D_GATE, D "2.DenseReluDense.wi_1.weight", "F,D", BIND_SECOND_STACK, GATED | WITH_DECODER},
+    {D_FFN_OUT, D "2.DenseReluDense.wo.weight", "D,F", BIND_SECOND_STACK, WITH_DECODER},
+    {D_FFN_G, D "2.layer_norm.weight", "D", BIND_SECOND_STACK, WITH_DECODER},
+    {D_FINAL_G, "decoder.final_layer_norm.weight", "D", 0, WITH_DECODER},
+    {LM_HEAD, "lm_head.weight", "V,D", BIND_OPTIONAL, WITH_DECODER},
+    {HEAD_W, "classifier.weight|score.weight|dense.weight|head.weight", "N,D", 0, WITH_HEAD},
+    {HEAD_B, "classifier.bias|score.bias|dense.bias|head.bias", "N", BIND_OPTIONAL, WITH_HEAD},
 };
 #undef E
 #undef D
@@ -80,7 +83,8 @@ typedef struct family {
         *biases; /* [encoder layers] of [H, 2*S - 1]; the first for all unless own_biases */
     distance_bias_request *bias_requests;
     bool gated;
-    bool own_biases; /* UMT5: a table in every encoder layer */
+    bool own_biases;   /* UMT5: a table in every encoder layer */
+    bool encoder_only; /* RankT5's encoder variant, sentence-t5: no decoder, a head or a pooling */
     float logit_scale;
     struct row_request { /* rows of the vocabulary matrix */
         const model_reader *reader;
@@ -96,6 +100,8 @@ static const bind_table *table(const model_reader *r, unsigned *conditions)
 {
     const family *f = r->model->family;
     *conditions = (f->gated ? GATED : PLAIN) | (f->own_biases ? OWN_BIAS : SHARED_BIAS);
+    if (!f->encoder_only) *conditions |= WITH_DECODER;
+    if (f->encoder_only && !model_wants_vectors(r)) *conditions |= WITH_HEAD;
     return &names;
 }
 
@@ -141,6 +147,9 @@ static crank_status configure(model_reader *r, crank_error *error)
     int32_t buckets, distance;
     CRANK_TRY(config_string(c, "model_type", &model_type, error));
     f->own_biases = strcmp(model_type, "umt5") == 0;
+    const char *sign =
+        r->converted ? "layer.0.decoder.self_v" : "decoder.block.0.layer.0.SelfAttention.v.weight";
+    f->encoder_only = safetensors_find(r->file, sign) == NULL;
     CRANK_TRY(config_int_or(c, "num_decoder_layers", 1, 256, e->n_layers, &f->n_layers, error));
     f->layers = mem_zero((size_t)f->n_layers, sizeof *f->layers);
     f->biases = mem_zero((size_t)e->n_layers, sizeof *f->biases);
@@ -258,6 +267,48 @@ static void declare_answers(model_reader *r)
              prompt_reduction_names[m->ranker.reduction], n, n == 1 ? "" : "s");
 }
 
+/* Without a decoder: what the folder's modules say, or a linear on the first state (Zhuang et al.
+ * 2023, section 4.2) or on the mean. A prompt, where one is given or the name says RankT5, fills
+ * one text; otherwise the tokenizer's pair template joins the two. */
+static crank_status declare_encoder_readout(model_reader *r, crank_error *error)
+{
+    crank_model *m = r->model;
+    if (model_wants_vectors(r)) return model_vector_readout(r, error);
+    const char *pooling;
+    CRANK_TRY(config_string_or(r->config, "classifier_pooling", "first", &pooling, error));
+    bool mean = strcmp(pooling, "mean") == 0;
+    CRANK_CHECK(mean || strcmp(pooling, "first") == 0 || strcmp(pooling, "cls") == 0, UNSUPPORTED,
+                error, "%s: classifier_pooling is \"%s\", expected first or mean",
+                config_name(r->config), pooling);
+    m->readout.pool = mean ? OPS_POOL_MEAN : OPS_POOL_FIRST;
+    CRANK_TRY(model_encoder_ranker(r, error));
+    return CRANK_OK;
+}
+
+static void declare_encoder_head(model_reader *r)
+{
+    if (model_wants_vectors(r)) return;
+    static const head_fields head = {.dense = -1,
+                                     .dense_bias = -1,
+                                     .norm = -1,
+                                     .norm_bias = -1,
+                                     .out = HEAD_W,
+                                     .out_bias = HEAD_B};
+    model_head(r, &head, 0, (int32_t)r->dims.size['N']);
+}
+
+static void declare_decoder(model_reader *r, float eps)
+{
+    crank_model *m = r->model;
+    const encoder *e = &m->encoder;
+    family *f = m->family;
+    f->cross = (ops_attention){.n_heads = e->heads, .head_width = e->head_width, .scale = 1.0f};
+    for (int l = 0; l < f->n_layers; l++) declare_decoder_layer(r, l, eps);
+    model_norm(r, &f->final_norm, OPS_NORM_RMS, "decoder.final_norm", -1, D_FINAL_G, -1, e->width,
+               eps);
+    declare_answers(r);
+}
+
 static crank_status declare(model_reader *r, crank_error *error)
 {
     crank_model *m = r->model;
@@ -266,7 +317,8 @@ static crank_status declare(model_reader *r, crank_error *error)
     double value;
     CRANK_TRY(config_number_or(r->config, "layer_norm_epsilon", 0, 1, 1e-6, &value, error));
     float eps = (float)value;
-    CRANK_TRY(model_ranker(r, error));
+    CRANK_TRY(f->encoder_only ? declare_encoder_readout(r, error) : model_ranker(r, error));
+    e->first_row_only = f->encoder_only && m->readout.pool == OPS_POOL_FIRST;
     static const embedding_fields embedding = {WORD, -1, -1, -1, -1};
     model_embeddings(r, &embedding, e->width, OPS_NORM_NONE, eps);
     for (int l = 0; l < (f->own_biases ? e->n_layers : 1); l++) {
@@ -287,11 +339,11 @@ static crank_status declare(model_reader *r, crank_error *error)
         model_layer(r, l, &fields, OPS_NORM_RMS, eps);
     }
     model_norm(r, &e->final_norm, OPS_NORM_RMS, "final_norm", -1, FINAL_G, -1, e->width, eps);
-    f->cross = (ops_attention){.n_heads = e->heads, .head_width = e->head_width, .scale = 1.0f};
-    for (int l = 0; l < f->n_layers; l++) declare_decoder_layer(r, l, eps);
-    model_norm(r, &f->final_norm, OPS_NORM_RMS, "decoder.final_norm", -1, D_FINAL_G, -1, e->width,
-               eps);
-    declare_answers(r);
+    if (f->encoder_only) {
+        declare_encoder_head(r);
+    } else {
+        declare_decoder(r, eps);
+    }
     return CRANK_OK;
 }
 
@@ -308,6 +360,10 @@ static void forward(const crank_model *m, ops_context *ctx, float *out)
 {
     const family *f = m->family;
     const encoder *e = &m->encoder;
+    if (f->encoder_only) {
+        model_forward_encoder(m, ctx, out);
+        return;
+    }
     int32_t n = ctx->batch.n_sequences, inner = e->heads * e->head_width;
     ops_tensor states = encoder_forward(e, ctx);
     ops_tensor y = ops_new(ctx, n, e->width, OPS_USE_VALUE);
