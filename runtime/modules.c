@@ -133,6 +133,12 @@ static crank_status module_activation(model_reader *r, int i, ops_activation *ac
     CRANK_TRY(config_open(&c, &r->source, name, error));
     crank_status status = config_string_or(c, "activation_function",
                                            "torch.nn.modules.activation.Tanh", &function, error);
+    int residual = 0;
+    if (status == CRANK_OK) status = config_bool_or(c, "use_residual", 0, &residual, error);
+    if (status == CRANK_OK && residual) {
+        status =
+            status_fail(error, CRANK_UNSUPPORTED, "%s: use_residual is true, expected false", name);
+    }
     size_t n = status == CRANK_OK ? strlen(function) : 0;
     size_t k = 0;
     for (; status == CRANK_OK && k < sizeof known / sizeof known[0]; k++) {
