@@ -376,7 +376,7 @@ int rerank_begin(request *r)
 static int keep_and_answer(request *r)
 {
     server *s = r->s;
-    int cached = r->model->per_pair;
+    int cached = r->model->per_pair && !r->work.spare;
     for (size_t k = 0; k < r->n_missing; k++) {
         size_t i = r->missing[k];
         set_result(r, i, &r->values[k]);

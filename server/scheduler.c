@@ -17,6 +17,7 @@
 typedef struct worker {
     scheduler *s;
     crank_session *session;
+    crank_session *lost; /* the session before, when the spare one is in use */
     pthread_t thread;
     int started;
     crank_pair *pairs; /* [capacity], and beside them: */
@@ -165,7 +166,7 @@ admission scheduler_admit(scheduler *s, job *j)
         j->outcome = j->cancelled = JOB_PENDING;
         j->taken = j->finished = j->in_flight = j->flight_tokens = j->released = 0;
         j->tokenize_us = j->queue_us = j->compute_us = 0;
-        j->queued = 0;
+        j->queued = j->spare = 0;
         j->admitted = 1;
         s->jobs++;
         s->pairs += j->n;
@@ -418,6 +419,27 @@ static void fail_job(job *j, const crank_error *error)
     j->error = *error;
 }
 
+/* The device is lost: nothing new is taken from now on, and the owner is told, once. */
+static void lose_device(scheduler *s)
+{
+    pthread_mutex_lock(&s->lock);
+    int first = !s->failed;
+    s->failed = 1;
+    pthread_mutex_unlock(&s->lock);
+    if (first && s->options.failed != NULL) s->options.failed(s->options.failed_user);
+}
+
+static int take_spare(worker *w, crank_error *error)
+{
+    crank_session *spare = NULL;
+    const scheduler_options *o = &w->s->options;
+    if (w->lost != NULL || o->spare == NULL) return 0;
+    if (o->spare(o->spare_user, &spare, error) != CRANK_OK) return 0;
+    w->lost = w->session;
+    w->session = spare;
+    return 1;
+}
+
 /* A batch that failed is tried again job by job, so that one bad request does not fail others. */
 static void run_batch(worker *w, batch *b)
 {
@@ -438,23 +460,23 @@ static void run_batch(worker *w, batch *b)
         at += part->n;
     }
     crank_status status = score_pairs(w, b, 0, b->n_pairs, &error);
+    if (status == CRANK_DEVICE) {
+        crank_error why;
+        lose_device(s);
+        if (take_spare(w, &why)) status = score_pairs(w, b, 0, b->n_pairs, &error);
+    }
     at = 0;
-    for (size_t i = 0; status != CRANK_OK && status != CRANK_CANCELLED && i < b->n_slices; i++) {
+    for (size_t i = 0; i < b->n_slices; i++) {
         slice *part = &b->slices[i];
         crank_status own = status;
-        if (b->n_slices > 1 && status != CRANK_DEVICE) own = score_pairs(w, b, at, part->n, &error);
+        int failed = status != CRANK_OK && status != CRANK_CANCELLED;
+        if (failed && b->n_slices > 1 && status != CRANK_DEVICE)
+            own = score_pairs(w, b, at, part->n, &error);
         at += part->n;
-        if (own == CRANK_OK || own == CRANK_CANCELLED) continue;
         pthread_mutex_lock(&s->lock);
-        fail_job(part->j, &error);
+        if (w->lost != NULL) part->j->spare = 1;
+        if (own != CRANK_OK && own != CRANK_CANCELLED) fail_job(part->j, &error);
         pthread_mutex_unlock(&s->lock);
-    }
-    if (status == CRANK_DEVICE) {
-        pthread_mutex_lock(&s->lock);
-        int first = !s->failed;
-        s->failed = 1;
-        pthread_mutex_unlock(&s->lock);
-        if (first && s->options.failed != NULL) s->options.failed(s->options.failed_user);
     }
 }
 
@@ -656,6 +678,7 @@ void scheduler_close(scheduler *s)
         worker *w = &s->workers[i];
         if (w->started) pthread_join(w->thread, NULL);
         crank_session_close(w->session);
+        crank_session_close(w->lost);
         server_free(w->pairs);
         server_free(w->logits);
         server_free(w->tokens);

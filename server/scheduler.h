@@ -45,6 +45,7 @@ struct job {
     job_outcome outcome;
     crank_error error;
     int64_t tokenize_us, queue_us, compute_us;
+    int spare; /* some of it was scored by the spare session: not for the cache */
     /* the scheduler's */
     job *next, *before;
     int64_t arrived_us, key;
@@ -68,6 +69,10 @@ typedef struct scheduler_options {
     int workers;
     void (*failed)(void *user); /* the device is lost; from a worker's thread */
     void *failed_user;
+    /* Opens a session on another device, for what is in flight and waiting when the first is lost
+     * (nothing new is taken then). NULL, or a failure: those jobs fail. From a worker's thread. */
+    crank_status (*spare)(void *user, crank_session **session, crank_error *error);
+    void *spare_user;
 } scheduler_options;
 
 /* Scores one pair to see what the model can do (and so that the first request is not cold), then

@@ -29,11 +29,17 @@ typedef struct serve_plan {
     const char *models[SERVER_MAX_MODELS];
     size_t n_models;
     const char *host, *dialect, *keys_path, *tls_cert, *tls_key, *config, *redis;
-    int long_mode, log_form, scores;
+    int long_mode, log_form, scores, cpu_retry;
     size_t port, workers, http_threads, cache_mb;
     size_t batch_ms, queue_ms, queue_pairs, queue_tokens, queue_mb;
     server_settings limits;
     server server;
+    pthread_mutex_t spare_lock;
+    struct spare_source {
+        struct serve_plan *plan;
+        served_model *model;
+        const char *path;
+    } spares[SERVER_MAX_MODELS];
 } serve_plan;
 
 /* ---- options ----------------------------------------------------------------------------------
@@ -81,7 +87,10 @@ static cli_exit collect_models(serve_plan *plan, const cli_command *self, argume
 static void on_lost(void *user)
 {
     server *s = user;
+    text line;
     atomic_store(&s->lost, 1);
+    log_begin(&s->log, &line, "error", "the device is lost");
+    log_end(&s->log, &line);
     kill(getpid(), SIGTERM); /* main drains and ends with 70 */
 }
 
@@ -103,6 +112,30 @@ static crank_status make_seed(score_key *seed, const serve_plan *plan, const ser
     XXH128_hash_t hash = XXH3_128bits(settings, strlen(settings));
     *seed = (score_key){hash.high64, hash.low64};
     return CRANK_OK;
+}
+
+/* What was in flight when a GPU was lost is answered by the CPU, whose copy of the model is loaded
+ * only now. */
+static crank_status open_spare(void *user, crank_session **session, crank_error *error)
+{
+    struct spare_source *source = user;
+    serve_plan *plan = source->plan;
+    served_model *m = source->model;
+    crank_status status = CRANK_OK;
+    pthread_mutex_lock(&plan->spare_lock);
+    if (m->spare == NULL) {
+        char emu_path[PATH_MAX];
+        crank_model_options options;
+        model_options_of(&options, &plan->model, emu_path);
+        options.device = CRANK_DEVICE_CPU;
+        options.dtype = CRANK_DTYPE_AUTO;
+        options.cuda_library = NULL;
+        status = crank_model_open(&m->spare, source->path, &options, error);
+    }
+    pthread_mutex_unlock(&plan->spare_lock);
+    if (status != CRANK_OK) return status;
+    crank_session_options options = {.size = sizeof options, .team = plan->server.team};
+    return crank_session_open(session, m->spare, &options, error);
 }
 
 static cli_exit open_one(serve_plan *plan, const char *spec)
@@ -150,6 +183,12 @@ static cli_exit open_one(serve_plan *plan, const char *spec)
         .failed = on_lost,
         .failed_user = s,
     };
+    if (plan->cpu_retry && strcmp(m->info.device, "cpu") != 0) {
+        struct spare_source *source = &plan->spares[s->n_models - 1];
+        *source = (struct spare_source){plan, m, flags.path};
+        queue.spare = open_spare;
+        queue.spare_user = source;
+    }
     if (scheduler_open(&m->queue, m->model, &queue, &error) != CRANK_OK)
         return cli_fail_status(&error, 1);
     scheduler_state state;
@@ -194,6 +233,7 @@ static void close_parts(serve_plan *plan)
     for (size_t i = 0; i < s->n_models; i++) {
         scheduler_close(s->models[i].queue);
         crank_model_close(s->models[i].model);
+        crank_model_close(s->models[i].spare);
         free(s->models[i].name);
     }
     redis_close(s->redis);
@@ -348,6 +388,7 @@ static cli_exit run(const cli_command *self, int argc, char **argv)
     serve_plan *plan = cli_alloc(1, sizeof *plan);
     memset(plan, 0, sizeof *plan);
     set_defaults(plan);
+    pthread_mutex_init(&plan->spare_lock, NULL);
     server_settings *l = &plan->limits;
     const cli_option options[] = {
         {"model", 'm', OPTION_TEXT, &plan->model.path, "[NAME=]MODEL",
@@ -376,6 +417,9 @@ static cli_exit run(const cli_command *self, int argc, char **argv)
         {"bi-encoder", 0, OPTION_FLAG, &plan->model.bi_encoder, NULL,
          "an encoder's pooled vectors and their cosine, although the folder does not say so", 0, 0,
          NULL},
+        {"cpu-retry", 0, OPTION_FLAG, &plan->cpu_retry, NULL,
+         "when a GPU is lost, what is in flight is answered by the CPU before the server ends", 0,
+         0, NULL},
         COUNT("workers", &plan->workers, "N", "1; sessions of each model, which share the threads",
               1, 64),
         COUNT("http-threads", &plan->http_threads, "N", "2", 1, 64),

@@ -39,6 +39,7 @@ typedef struct served_model {
     score_key seed; /* of the model and the settings that change scores */
     size_t max_length, window_overlap;
     int per_pair, windows, specials_as_text;
+    crank_model *spare; /* on the CPU, opened when the device is lost; NULL before */
 } served_model;
 
 typedef struct server_settings {

@@ -233,14 +233,16 @@ class Slow(unittest.TestCase):
 class Leave(unittest.TestCase):
     def test_a_client_that_leaves_frees_its_place(self):
         rounds, times = 40 if LONG else 5, []
-        with Server("--cache-mb", "0", "--log", "none") as s, s.connect() as watch:
+        with Server("--cache-mb", "0", "--log", "none") as s:
+            bench(s, 0, 1, connections=8, documents=50, words=100)
+            watch = s.connect()  # its first request is due in 5 s
+            self.addCleanup(watch.close)
 
             def waiting():
                 watch.sendall(request("GET", "/metrics"))
                 text = read_answer(watch).text
                 return float(next(line for line in text.splitlines() if line.startswith("crank_queue_pairs ")).split()[1])
 
-            bench(s, 0, 1, connections=8, documents=50, words=100)
             for n in range(rounds):
                 with s.connect() as c:
                     texts = [f"{n} {d} " + "sea moon " * 200 for d in range(2000)]

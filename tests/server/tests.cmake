@@ -1,12 +1,13 @@
 # The server's tests: C units and fuzz targets link crank_server; the black box is Python's standard
 # library; clients from PyPI are optional (skips are counted).
 if(CRANK_SERVER_FOUND)
-    foreach(name server_units_test server_race http_gate_replay request_json_replay
+    foreach(name server_units_test server_scheduler_test server_race http_gate_replay request_json_replay
             http_dialects_replay)
         if(TARGET ${name})
             target_link_libraries(${name} PRIVATE crank_server)
         endif()
     endforeach()
+    target_link_options(server_scheduler_test PRIVATE -Wl,--wrap=crank_score)
     find_package(Python3 COMPONENTS Interpreter QUIET)
     if(Python3_FOUND)
         foreach(name requests load page clients)
