@@ -134,6 +134,7 @@ typedef struct crank_model_info {
     const char *prompt;        /* T5 rankers, else NULL */
     const char *source_sha256; /* converted files: of the source weights, hex; else NULL */
     const char *converted_by;  /* converted files: crank's version; else NULL */
+    uint64_t digest[2]; /* of the weights as packed, layout, device and tokenizer: for caches */
 } crank_model_info;
 CRANK_API crank_status crank_model_describe(const crank_model *model, crank_model_info *info,
                                             crank_error *error);
@@ -344,6 +345,7 @@ typedef struct crank_tokenize_options {
     size_t max_length;           /* 0: no truncation */
     crank_truncation truncation; /* CRANK_WINDOW is not for this */
     int specials_as_text;
+    int no_template; /* single texts: the ids of the text alone */
 } crank_tokenize_options;
 
 /* document NULL: a single text. Fails: INVALID_ARGUMENT (no room), OUT_OF_MEMORY. */
@@ -352,6 +354,12 @@ CRANK_API crank_status crank_tokenize(const crank_tokenizer *tokenizer, crank_te
                                       const crank_tokenize_options *options,
                                       crank_encoding *encoding, crank_error *error);
 CRANK_API void crank_encoding_free(crank_encoding *encoding);
+/* How many bytes of a text its first max_tokens (at least 1) tokens cover, template tokens not
+ * counted; all of them when it has no more. Reads about as much of the text as that takes. Fails:
+ * INVALID_ARGUMENT, LIMIT, OUT_OF_MEMORY. */
+CRANK_API crank_status crank_cut(const crank_tokenizer *tokenizer, crank_text text,
+                                 size_t max_tokens, int specials_as_text, size_t *bytes,
+                                 crank_error *error);
 
 /* ---- files ---- */
 

@@ -5,8 +5,10 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <xxhash.h>
 
 #include "memory.h"
+#include "runtime/cache.h"
 #include "runtime/devices.h"
 #include "runtime/reader.h"
 #include "runtime/tokenize.h"
@@ -267,6 +269,17 @@ static crank_status fill_info(model_reader *r, crank_error *error)
     return CRANK_OK;
 }
 
+static void fill_digest(crank_model *m)
+{
+    size_t bytes = 0;
+    cache_model_digest(m, m->info.digest);
+    const void *image = m->tok != NULL ? tokenizer_image(m->tok, &bytes) : NULL;
+    if (image == NULL) return;
+    XXH128_hash_t all = XXH3_128bits_withSeed(image, bytes, m->info.digest[0]);
+    m->info.digest[0] = all.high64;
+    m->info.digest[1] ^= all.low64;
+}
+
 crank_status crank_model_describe(const crank_model *model, crank_model_info *info,
                                   crank_error *error)
 {
@@ -328,6 +341,7 @@ crank_status crank_model_open(crank_model **model, const char *path,
         CRANK_TRY_GOTO(copy_text(&m->prompt, r.sentence.default_prompt, error));
     }
     CRANK_TRY_GOTO(fill_info(&r, error));
+    fill_digest(m);
     *model = m;
     m = NULL;
 out:

@@ -1,9 +1,14 @@
 #include "runtime/tokenize.h"
 
+#include <stdint.h>
+#include <string.h>
 #include <sys/stat.h>
 
 #include "memory.h"
 #include "runtime/reader.h"
+
+#define BYTES_PER_TOKEN 8 /* of crank_cut's first look; more is read when it was too little */
+#define SPOILT_TOKENS 16  /* at the end of a look: what follows may change them */
 
 static crank_status wrap(crank_tokenizer **out, crank_error *error)
 {
@@ -106,13 +111,21 @@ static crank_status tokenize(crank_tokenizer *t, crank_text text, const crank_te
                                &keep2, error));
     if (document == NULL) keep2 = 0;
     const tok_info *info = tokenizer_info(t->tok);
-    int added = document != NULL ? info->n_added_pair : info->n_added_single;
+    int added = options->no_template ? 0
+                : document != NULL   ? info->n_added_pair
+                                     : info->n_added_single;
     size_t n = keep1 + keep2 + (size_t)added;
     encoding->ids = mem_array(n, sizeof *encoding->ids);
     encoding->types = mem_array(n, sizeof *encoding->types);
     if (encoding->ids == NULL || encoding->types == NULL) {
         crank_encoding_free(encoding);
         return status_fail(error, CRANK_OUT_OF_MEMORY, "no memory for %zu tokens", n);
+    }
+    if (options->no_template) {
+        if (n > 0) memcpy(encoding->ids, t->first.ids, n * sizeof *encoding->ids);
+        if (n > 0) memset(encoding->types, 0, n * sizeof *encoding->types);
+        encoding->n = n;
+        return CRANK_OK;
     }
     static const int32_t none[1] = {0};
     const int32_t *second = document == NULL ? NULL : t->second.ids != NULL ? t->second.ids : none;
@@ -132,6 +145,9 @@ crank_status crank_tokenize(const crank_tokenizer *shared, crank_text text,
     CRANK_TRY(options_read(&settings, sizeof settings, options, "crank_tokenize_options", error));
     CRANK_CHECK(settings.truncation != CRANK_WINDOW, INVALID_ARGUMENT, error,
                 "crank_tokenize: windows are made by crank_rank and crank_score only");
+    CRANK_CHECK(!settings.no_template || (document == NULL && settings.max_length == 0),
+                INVALID_ARGUMENT, error,
+                "crank_tokenize: no_template is for single texts that are not cut");
     crank_tokenizer *t = (crank_tokenizer *)shared; /* scratch behind the lock */
     pthread_mutex_lock(&t->lock);
     crank_status status = tokenize(t, text, document, &settings, encoding, error);
@@ -145,4 +161,47 @@ void crank_encoding_free(crank_encoding *encoding)
     mem_free(encoding->ids);
     mem_free(encoding->types);
     *encoding = (crank_encoding){0};
+}
+
+/* ---- cutting ---- */
+
+/* The longest beginning of at most so many bytes that ends between characters. */
+static size_t beginning(crank_text text, size_t bytes)
+{
+    if (bytes >= text.bytes) return text.bytes;
+    while (bytes > 0 && ((unsigned char)text.data[bytes] & 0xC0) == 0x80) bytes--;
+    return bytes;
+}
+
+static crank_status cut(crank_tokenizer *t, crank_text text, size_t most, unsigned flags,
+                        size_t *bytes, crank_error *error)
+{
+    size_t look = most < text.bytes / BYTES_PER_TOKEN ? most * BYTES_PER_TOKEN + 64 : text.bytes;
+    for (;; look *= 2) {
+        size_t n = beginning(text, look);
+        t->first.n = t->second.n = 0;
+        CRANK_TRY(tok_encode_offsets(t->tok, t->scratch, text.data, n, flags, &t->first, &t->second,
+                                     error));
+        int whole = n == text.bytes;
+        if (t->first.n > most && (whole || t->first.n >= most + SPOILT_TOKENS)) {
+            *bytes = (size_t)t->second.ids[2 * most - 1];
+            return CRANK_OK;
+        }
+        if (whole) return CRANK_OK;
+    }
+}
+
+crank_status crank_cut(const crank_tokenizer *shared, crank_text text, size_t max_tokens,
+                       int specials_as_text, size_t *bytes, crank_error *error)
+{
+    CRANK_CHECK(shared != NULL && bytes != NULL && max_tokens > 0, INVALID_ARGUMENT, error,
+                "crank_cut: tokenizer and bytes must not be NULL, max_tokens not 0");
+    *bytes = text.bytes;
+    if (text.bytes <= max_tokens) return CRANK_OK; /* a token has a byte at least */
+    crank_tokenizer *t = (crank_tokenizer *)shared;
+    unsigned flags = specials_as_text ? TOK_SPECIALS_AS_TEXT : TOK_DEFAULT;
+    pthread_mutex_lock(&t->lock);
+    crank_status status = cut(t, text, max_tokens, flags, bytes, error);
+    pthread_mutex_unlock(&t->lock);
+    return status;
 }

@@ -1,5 +1,5 @@
-/* Weights and device: the engine's own digest, made while it loads. Tokenizer: its image.
- * Configuration: the files of a folder that say how to compute, or a converted file's header. */
+/* Weights, device, tokenizer: the engine's own digest, made while it loads. Configuration: the
+ * files of a folder that say how to compute, or a converted file's header. */
 #include "server/digest.h"
 
 #include <fcntl.h>
@@ -9,9 +9,8 @@
 #include <unistd.h>
 #include <xxhash.h>
 
-#include "runtime/cache.h"
-#include "runtime/tokenize.h"
 #include "server/alloc.h"
+#include "status.h"
 
 #define MAX_CONFIG_BYTES (16 << 20)
 
@@ -92,16 +91,10 @@ static crank_status mix_config(score_key *digest, const char *path, crank_error 
     return CRANK_OK;
 }
 
-crank_status digest_model(score_key *digest, const crank_model *model, const char *path,
+crank_status digest_model(score_key *digest, const crank_model_info *info, const char *path,
                           crank_error *error)
 {
-    uint64_t weights[2];
     *digest = (score_key){0, 0};
-    cache_model_digest(model, weights);
-    mix(digest, weights, sizeof weights);
-    size_t bytes = 0;
-    const crank_tokenizer *shared = crank_model_tokenizer(model);
-    const void *image = shared != NULL ? tokenizer_image(shared->tok, &bytes) : NULL;
-    if (image != NULL) mix(digest, image, bytes);
+    mix(digest, info->digest, sizeof info->digest);
     return mix_config(digest, path, error);
 }

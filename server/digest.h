@@ -6,8 +6,9 @@
 #include "crank.h"
 #include "server/scores.h"
 
-/* Of weights as packed, device, tokenizer and configuration. Fails: IO, OUT_OF_MEMORY. */
-crank_status digest_model(score_key *digest, const crank_model *model, const char *path,
+/* Of weights as packed, device, tokenizer (info->digest) and configuration. Fails: IO,
+ * OUT_OF_MEMORY. */
+crank_status digest_model(score_key *digest, const crank_model_info *info, const char *path,
                           crank_error *error);
 
 #endif

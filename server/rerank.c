@@ -9,7 +9,6 @@
 #include "server/body.h"
 #include "server/clock.h"
 #include "server/server.h"
-#include "server/tokens.h"
 #include "status.h"
 
 #define MAX_TIMEOUT_MS 3600000
@@ -114,17 +113,44 @@ static int check_lengths(request *r, dialect_problem *problem)
     return 1;
 }
 
+static crank_status count_tokens(const crank_tokenizer *tokenizer, crank_text query,
+                                 const crank_text *document, size_t *n, crank_error *error)
+{
+    crank_encoding encoding = {0};
+    crank_tokenize_options options = {.size = sizeof options, .no_template = document == NULL};
+    CRANK_TRY(crank_tokenize(tokenizer, query, document, &options, &encoding, error));
+    *n = encoding.n;
+    crank_encoding_free(&encoding);
+    return CRANK_OK;
+}
+
+/* How many tokens of a document the first max_windows windows beside this query cover: the layout
+ * of CRANK_WINDOW. */
+static crank_status window_tokens(const request *r, const crank_tokenizer *tokenizer,
+                                  crank_text query, size_t *tokens, crank_error *error)
+{
+    static const crank_text nothing = {"", 0};
+    size_t length = r->ask.max_length != 0 ? r->ask.max_length : r->model->max_length;
+    size_t n = r->ask.max_windows < 1000000 ? r->ask.max_windows : 1000000, own, pair;
+    CRANK_TRY(count_tokens(tokenizer, query, NULL, &own, error));
+    CRANK_TRY(count_tokens(tokenizer, query, &nothing, &pair, error));
+    size_t added = pair - own;
+    size_t room = length > added + 2 ? length - added : 2;
+    size_t share = room - (own < room / 2 ? own : room / 2);
+    size_t overlap = r->model->window_overlap != 0 ? r->model->window_overlap : share / 4;
+    *tokens = share + (n - 1) * (overlap < share ? share - overlap : 1);
+    return CRANK_OK;
+}
+
 /* How many tokens of a document the request wants looked at; 0: all. */
 static crank_status document_limit(const request *r, const crank_tokenizer *tokenizer,
                                    crank_text query, size_t *most, crank_error *error)
 {
+    size_t tokens = 0;
     *most = r->ask.max_document_tokens;
-    if (!r->model->windows) return CRANK_OK; /* of what is cut once there is one chunk */
-    if (r->ask.max_windows == 0) return CRANK_OK;
-    size_t length = r->ask.max_length != 0 ? r->ask.max_length : r->model->max_length, tokens;
-    size_t n = r->ask.max_windows < 1000000 ? r->ask.max_windows : 1000000;
-    CRANK_TRY(
-        tokens_of_windows(tokenizer, query, length, r->model->window_overlap, n, &tokens, error));
+    /* Of what is cut once there is one chunk. */
+    if (!r->model->windows || r->ask.max_windows == 0) return CRANK_OK;
+    CRANK_TRY(window_tokens(r, tokenizer, query, &tokens, error));
     if (*most == 0 || tokens < *most) *most = tokens;
     return CRANK_OK;
 }
@@ -133,16 +159,16 @@ static crank_status document_limit(const request *r, const crank_tokenizer *toke
 static crank_status cut_document(request *r, const crank_tokenizer *tokenizer, size_t i,
                                  size_t most, crank_error *error)
 {
-    crank_text shorter = r->ask.pairs[i].document;
-    int cut;
-    CRANK_TRY(tokens_cut(tokenizer, &shorter, most, r->model->specials_as_text, &cut, error));
-    if (!cut) return CRANK_OK;
+    crank_text *document = &r->ask.pairs[i].document;
+    size_t bytes;
+    CRANK_TRY(crank_cut(tokenizer, *document, most, r->model->specials_as_text, &bytes, error));
+    if (bytes == document->bytes) return CRANK_OK;
     if (r->ask.whole == NULL) {
         r->ask.whole = server_alloc(r->ask.n, sizeof *r->ask.whole);
         if (r->ask.whole == NULL) return error->status = CRANK_OUT_OF_MEMORY;
         for (size_t k = 0; k < r->ask.n; k++) r->ask.whole[k] = r->ask.pairs[k].document;
     }
-    r->ask.pairs[i].document = shorter;
+    document->bytes = bytes;
     return CRANK_OK;
 }
 
@@ -154,11 +180,10 @@ static crank_status cut_pairs(request *r, crank_error *error)
     for (size_t i = 0; i < r->ask.n; i++) {
         crank_pair *pair = &r->ask.pairs[i];
         if (i == 0 || pair->query.data != before.data || pair->query.bytes != before.bytes) {
-            int cut;
             before = now = pair->query;
             if (r->ask.max_query_tokens > 0)
-                CRANK_TRY(tokens_cut(tokenizer, &now, r->ask.max_query_tokens,
-                                     r->model->specials_as_text, &cut, error));
+                CRANK_TRY(crank_cut(tokenizer, before, r->ask.max_query_tokens,
+                                    r->model->specials_as_text, &now.bytes, error));
             CRANK_TRY(document_limit(r, tokenizer, now, &most, error));
         }
         pair->query = now;

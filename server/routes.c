@@ -9,7 +9,6 @@
 #include "server/body.h"
 #include "server/embedded.h"
 #include "server/server.h"
-#include "server/tokens.h"
 
 int route_healthy(const server *s)
 {
@@ -132,11 +131,6 @@ typedef struct tokenizing {
     int bad;
 } tokenizing;
 
-static void put_id(void *user, size_t i, int32_t id)
-{
-    text_printf(user, "%s{\"id\":%d}", i > 0 ? "," : "", id);
-}
-
 static int tokenize_one(void *user, size_t i, body_value value)
 {
     tokenizing *t = user;
@@ -144,12 +138,12 @@ static int tokenize_one(void *user, size_t i, body_value value)
     crank_text input;
     if (body_kind_of(value) != BODY_STRING) return t->bad = 1;
     input.data = body_string(value, &input.bytes);
+    crank_tokenize_options options = {.size = sizeof options, .no_template = t->plain};
+    if (crank_tokenize(t->tokenizer, input, NULL, &options, &encoding, &t->error) != CRANK_OK)
+        return t->bad = 2;
     text_puts(t->out, i > 0 ? ",[" : "[");
-    crank_status status =
-        t->plain ? tokens_plain(t->tokenizer, input, put_id, t->out, &t->error)
-                 : crank_tokenize(t->tokenizer, input, NULL, NULL, &encoding, &t->error);
-    if (status != CRANK_OK) return t->bad = 2;
-    for (size_t k = 0; k < encoding.n; k++) put_id(t->out, k, encoding.ids[k]);
+    for (size_t k = 0; k < encoding.n; k++)
+        text_printf(t->out, "%s{\"id\":%d}", k > 0 ? "," : "", encoding.ids[k]);
     text_puts(t->out, "]");
     crank_encoding_free(&encoding);
     return 0;

@@ -99,7 +99,7 @@ static crank_status make_seed(score_key *seed, const serve_plan *plan, const ser
                               const char *path, crank_error *error)
 {
     score_key digest;
-    crank_status status = digest_model(&digest, m->model, path, error);
+    crank_status status = digest_model(&digest, &m->info, path, error);
     if (status != CRANK_OK) return status;
     char settings[1024];
     snprintf(settings, sizeof settings, "%016llx%016llx|%s|%s|%s|%s|%d|%zu|%zu|%d|%d|%s|%s|%s",
