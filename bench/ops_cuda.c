@@ -26,6 +26,8 @@ enum { MAX_KERNELS = 8, LAB_REPEATS = 20 };
 /* The emulator's own functions; all NULL on a GPU. */
 typedef struct emulator {
     void *library;
+    void (*defaults)(emu_options *options);
+    int (*configure)(const emu_options *options);
     void (*counter_clear)(void);
     size_t (*counter_count)(void);
     int (*counter_get)(size_t index, emu_counters *out);
@@ -62,10 +64,17 @@ static void emulator_open(emulator *e, const char *path)
 {
     e->library = dlopen(path, RTLD_NOW | RTLD_LOCAL);
     if (e->library == NULL) return;
+    find_symbol(e->library, "emu_defaults", &e->defaults);
+    find_symbol(e->library, "emu_configure", &e->configure);
     find_symbol(e->library, "emu_counter_clear", &e->counter_clear);
     find_symbol(e->library, "emu_counter_count", &e->counter_count);
     find_symbol(e->library, "emu_counter_get", &e->counter_get);
     find_symbol(e->library, "emu_class_name", &e->class_name);
+    /* The machine that times are predicted for: tiles are chosen for it. */
+    emu_options options;
+    e->defaults(&options);
+    options.capability = 90;
+    e->configure(&options);
 }
 
 /* ---- one case ---------------------------------------------------------------------------------
@@ -131,7 +140,7 @@ static crank_status measure(lab *l, bench_side *s, outcome *o, crank_error *erro
     bench_side_run(s);
     cuda_lab_kernels(&s->ctx, o->names, sizeof o->names);
     if (l->emu.counter_get != NULL) {
-        CRANK_TRY(cuda_lab_run(&s->ctx, error));
+        cuda_lab_drop(&s->ctx);
         return count(l, s, o, error);
     }
     if (l->job->check_only) return cuda_lab_run(&s->ctx, error);

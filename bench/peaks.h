@@ -15,4 +15,7 @@ typedef struct peaks {
  * can be called again to catch a quiet moment. p starts zeroed. */
 void peaks_measure(peaks *p, const char *isa);
 
+/* The same of a whole GPU: mma.sync on registers, copies of its memory. */
+crank_status peaks_measure_gpu(peaks *p, int ordinal, const char *library, crank_error *error);
+
 #endif

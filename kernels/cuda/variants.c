@@ -107,7 +107,7 @@ static double gemm_cycles(const cuda_kernel *k, int32_t rows, int32_t n, int32_t
                           int sm)
 {
     const double chain = 160, start = 1200, flops_per_cycle = sm >= 90 ? 2400 : 1800,
-                 bytes_per_cycle = 48;
+                 bytes_per_cycle = sm >= 90 ? 24 : 30; /* all multiprocessors reading at once */
     double blocks =
         (double)((rows + k->tile_m - 1) / k->tile_m) * (double)((n + k->tile_n - 1) / k->tile_n);
     double shared = sm >= 90 && sm < 120 ? 227e3 : sm == 80 ? 163e3 : 99e3;
