@@ -535,7 +535,7 @@ LT_CALL(cublasLtMatmul, void *handle, void *desc, const void *alpha, const void 
         type_bytes_of(w.type_d) * extent(w.m, w.n, w.ldd, w.stride_d, w.batch)};
     for (int i = 0; i < 4; i++) {
         if (i == 2 && w.beta == 0) continue;
-        if (!device_holds(memory, pointers[i], bytes[i]))
+        if (!window_holds(memory, pointers[i], bytes[i]))
             return lt_leave(lt_refuse(LT_INVALID_VALUE, call, "a matrix is not in device memory"));
         if (alignment[i] && pointers[i] % alignment[i] != 0)
             return lt_leave(lt_refuse(LT_INVALID_VALUE, call,
@@ -543,11 +543,11 @@ LT_CALL(cublasLtMatmul, void *handle, void *desc, const void *alpha, const void 
     }
     if (w.epilogue != LT_EPILOGUE_DEFAULT &&
         (w.bias % type_bytes_of(w.type_d) != 0 ||
-         !device_holds(memory, w.bias, w.m * type_bytes_of(w.type_d))))
+         !window_holds(memory, w.bias, w.m * type_bytes_of(w.type_d))))
         return lt_leave(lt_refuse(LT_INVALID_VALUE, call, "the bias is not in device memory"));
     uint64_t needed = w.split > 1 ? w.m * w.n * 4 * (uint64_t)w.split : 0;
     if (workspace_bytes < needed ||
-        (needed && !device_holds(memory, (uint64_t)(uintptr_t)workspace, needed)))
+        (needed && !window_holds(memory, (uint64_t)(uintptr_t)workspace, needed)))
         return lt_leave(lt_refuse(LT_INVALID_VALUE, call, "the workspace is too small"));
     op work = {.kind = OP_MATMUL, .matmul = matmul_copy(&w)};
     if (work.matmul == NULL) return lt_leave(LT_ALLOC_FAILED);
@@ -593,7 +593,7 @@ static void write_element(uint8_t *at, uint32_t type, float value)
 
 static int all_written(const device *d, uint64_t address, uint64_t bytes)
 {
-    const uint8_t *state = device_shadow(d, address);
+    const uint8_t *state = window_shadow(d, address);
     for (uint64_t i = 0; i < bytes; i++)
         if (state[i] != SHADOW_WRITTEN) return 0;
     return 1;
@@ -608,13 +608,13 @@ static int pack_row(const struct matmul_op *w, float *out, uint64_t base, int co
     if (contiguous) {
         uint64_t at = base + 2 * r * (uint64_t)ld;
         written = all_written(d, at, 2 * w->k);
-        const uint8_t *from = device_bytes(d, at);
+        const uint8_t *from = window_bytes(d, at);
         for (uint64_t k = 0; k < w->k; k++) out[k] = read_element(from + 2 * k, w->type);
     } else {
         for (uint64_t k = 0; k < w->k; k++) {
             uint64_t at = base + 2 * (r + k * (uint64_t)ld);
             written &= all_written(d, at, 2);
-            out[k] = read_element(device_bytes(d, at), w->type);
+            out[k] = read_element(window_bytes(d, at), w->type);
         }
     }
     return written;
@@ -661,14 +661,14 @@ static void multiply(const struct matmul_op *w, const float *a, const float *b, 
                     value +=
                         w->beta *
                         read_element(
-                            device_bytes(memory, c + bytes_c * (i + (j + e) * (uint64_t)w->ldc)),
+                            window_bytes(memory, c + bytes_c * (i + (j + e) * (uint64_t)w->ldc)),
                             w->type_c);
                 if (w->epilogue != LT_EPILOGUE_DEFAULT)
-                    value += read_element(device_bytes(memory, bias + bytes_d * i), w->type_d);
+                    value += read_element(window_bytes(memory, bias + bytes_d * i), w->type_d);
                 if (w->epilogue == LT_EPILOGUE_GELU_BIAS) value = gelu_tanh(value);
                 uint64_t at = d + bytes_d * (i + (j + e) * (uint64_t)w->ldd);
-                write_element(device_bytes(memory, at), w->type_d, value);
-                memset(device_shadow(memory, at), SHADOW_WRITTEN, bytes_d);
+                write_element(window_bytes(memory, at), w->type_d, value);
+                memset(window_shadow(memory, at), SHADOW_WRITTEN, bytes_d);
             }
         }
 }

@@ -8,7 +8,7 @@
 #define PAGE 4096u
 #define GUARD (64u * 1024u)
 
-crank_status device_open(device *d, uint64_t limit_bytes, crank_error *error)
+crank_status window_open(device *d, uint64_t limit_bytes, crank_error *error)
 {
     memset(d, 0, sizeof *d);
     uint8_t **windows[] = {&d->alias, &d->backing, &d->shadow};
@@ -16,7 +16,7 @@ crank_status device_open(device *d, uint64_t limit_bytes, crank_error *error)
         void *window = mmap(NULL, DEVICE_WINDOW, PROT_NONE,
                             MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
         if (window == MAP_FAILED) {
-            device_close(d);
+            window_close(d);
             return status_fail(error, CRANK_OUT_OF_MEMORY, "256 GiB of addresses cannot be had");
         }
         *windows[i] = window;
@@ -26,7 +26,7 @@ crank_status device_open(device *d, uint64_t limit_bytes, crank_error *error)
     return CRANK_OK;
 }
 
-void device_close(device *d)
+void window_close(device *d)
 {
     if (d->alias) munmap(d->alias, DEVICE_WINDOW);
     if (d->backing) munmap(d->backing, DEVICE_WINDOW);
@@ -76,7 +76,7 @@ static int find_room(const device *d, uint64_t from, uint64_t room, uint64_t *of
     }
 }
 
-crank_status device_alloc(device *d, uint64_t bytes, allocation_kind kind, uint64_t *address)
+crank_status window_alloc(device *d, uint64_t bytes, allocation_kind kind, uint64_t *address)
 {
     if (bytes == 0 || bytes > DEVICE_WINDOW / 2) return CRANK_OUT_OF_MEMORY;
     int on_device = kind != ALLOCATION_HOST;
@@ -117,9 +117,9 @@ crank_status device_alloc(device *d, uint64_t bytes, allocation_kind kind, uint6
     return CRANK_OK;
 }
 
-int device_free(device *d, uint64_t address)
+int window_free(device *d, uint64_t address)
 {
-    const allocation *found = device_find(d, address);
+    const allocation *found = window_find(d, address);
     if (found == NULL || found->base != address) return 0;
     uint64_t from = pages_from(d, found), bytes = pages_to(d, found) - from;
     /* Give the pages back; the addresses stay reserved without access. */
@@ -135,7 +135,7 @@ int device_free(device *d, uint64_t address)
     return 1;
 }
 
-const allocation *device_find(const device *d, uint64_t address)
+const allocation *window_find(const device *d, uint64_t address)
 {
     size_t low = 0, high = d->n_allocations;
     while (low < high) {
@@ -149,8 +149,8 @@ const allocation *device_find(const device *d, uint64_t address)
                                                                          : NULL;
 }
 
-int device_holds(const device *d, uint64_t address, uint64_t bytes)
+int window_holds(const device *d, uint64_t address, uint64_t bytes)
 {
-    const allocation *a = device_find(d, address);
+    const allocation *a = window_find(d, address);
     return a != NULL && bytes <= a->bytes && address - a->base <= a->bytes - bytes;
 }

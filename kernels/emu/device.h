@@ -39,35 +39,35 @@ typedef struct device {
     uint64_t used_bytes, limit_bytes; /* of ALLOCATION_DEVICE and ALLOCATION_MODULE */
 } device;
 
-crank_status device_open(device *d, uint64_t limit_bytes, crank_error *error);
-void device_close(device *d);
+crank_status window_open(device *d, uint64_t limit_bytes, crank_error *error);
+void window_close(device *d);
 
 /* Bytes start as 0xFF (a NaN in every float type) and unwritten; pinned memory counts as written.
  * 256-byte aligned and no more than that, as the driver promises. */
-crank_status device_alloc(device *d, uint64_t bytes, allocation_kind kind, uint64_t *address);
-int device_free(device *d, uint64_t address); /* 0 when no allocation starts there */
+crank_status window_alloc(device *d, uint64_t bytes, allocation_kind kind, uint64_t *address);
+int window_free(device *d, uint64_t address); /* 0 when no allocation starts there */
 
 /* The allocation that holds address, or NULL. */
-const allocation *device_find(const device *d, uint64_t address);
+const allocation *window_find(const device *d, uint64_t address);
 
 /* Canonical address: a pinned allocation's host address becomes its device address. */
-static inline uint64_t device_canonical(const device *d, uint64_t address)
+static inline uint64_t window_canonical(const device *d, uint64_t address)
 {
     uint64_t offset = address - (uint64_t)(uintptr_t)d->backing;
     return offset < DEVICE_WINDOW ? (uint64_t)(uintptr_t)d->alias + offset : address;
 }
 
-static inline uint8_t *device_bytes(const device *d, uint64_t address)
+static inline uint8_t *window_bytes(const device *d, uint64_t address)
 {
     return d->backing + (address - (uint64_t)(uintptr_t)d->alias);
 }
 
-static inline uint8_t *device_shadow(const device *d, uint64_t address)
+static inline uint8_t *window_shadow(const device *d, uint64_t address)
 {
     return d->shadow + (address - (uint64_t)(uintptr_t)d->alias);
 }
 
 /* Whether [address, address + bytes) lies in one allocation. */
-int device_holds(const device *d, uint64_t address, uint64_t bytes);
+int window_holds(const device *d, uint64_t address, uint64_t bytes);
 
 #endif

@@ -27,7 +27,7 @@ CALL(cuMemAlloc_v2, abi_deviceptr *pointer, size_t bytes)
     uint64_t address;
     if (result == ABI_SUCCESS &&
         (injected_failure() ||
-         device_alloc(memory(), bytes, ALLOCATION_DEVICE, &address) != CRANK_OK))
+         window_alloc(memory(), bytes, ALLOCATION_DEVICE, &address) != CRANK_OK))
         result = ABI_ERROR_OUT_OF_MEMORY;
     if (result == ABI_SUCCESS) *pointer = address;
     return driver_leave(result);
@@ -40,13 +40,13 @@ CALL(cuMemFree_v2, abi_deviceptr pointer)
     if (pointer == 0) return driver_leave(sticky);
     result = capture_forbids("cuMemFree");
     if (result != ABI_SUCCESS) return driver_leave(result);
-    const allocation *a = device_find(memory(), pointer);
+    const allocation *a = window_find(memory(), pointer);
     if (a == NULL || a->base != pointer || a->kind != ALLOCATION_DEVICE)
         return driver_leave(driver_refuse(ABI_ERROR_INVALID_VALUE,
                                           "cuMemFree of 0x%llx, which is no allocation", pointer));
     /* Work in flight may still use it: the driver waits. */
     if (sticky == ABI_SUCCESS) result = stream_drain_all();
-    device_free(memory(), pointer);
+    window_free(memory(), pointer);
     return driver_leave(sticky != ABI_SUCCESS ? sticky : result);
 }
 
@@ -70,10 +70,10 @@ CALL(cuMemHostAlloc, void **pointer, size_t bytes, unsigned int flags)
     uint64_t address;
     if (result == ABI_SUCCESS &&
         (injected_failure() ||
-         device_alloc(memory(), bytes, ALLOCATION_HOST, &address) != CRANK_OK))
+         window_alloc(memory(), bytes, ALLOCATION_HOST, &address) != CRANK_OK))
         result = ABI_ERROR_OUT_OF_MEMORY;
     if (result == ABI_SUCCESS) {
-        *pointer = device_bytes(memory(), address);
+        *pointer = window_bytes(memory(), address);
         emu_driver.n_host_allocations++;
     }
     return driver_leave(result);
@@ -87,9 +87,9 @@ CALL(cuMemAllocHost_v2, void **pointer, size_t bytes)
 /* The pinned allocation around a host pointer; NULL when there is none. */
 static const allocation *pinned(const void *pointer)
 {
-    uint64_t address = device_canonical(memory(), (uint64_t)(uintptr_t)pointer);
+    uint64_t address = window_canonical(memory(), (uint64_t)(uintptr_t)pointer);
     if (address == (uint64_t)(uintptr_t)pointer) return NULL;
-    const allocation *a = device_find(memory(), address);
+    const allocation *a = window_find(memory(), address);
     return a != NULL && a->kind == ALLOCATION_HOST ? a : NULL;
 }
 
@@ -100,11 +100,11 @@ CALL(cuMemFreeHost, void *pointer)
     result = capture_forbids("cuMemFreeHost");
     if (result != ABI_SUCCESS) return driver_leave(result);
     const allocation *a = pinned(pointer);
-    if (a == NULL || device_bytes(memory(), a->base) != pointer)
+    if (a == NULL || window_bytes(memory(), a->base) != pointer)
         return driver_leave(driver_refuse(ABI_ERROR_INVALID_VALUE,
                                           "cuMemFreeHost of %p, which is not pinned", pointer));
     if (sticky == ABI_SUCCESS) result = stream_drain_all();
-    device_free(memory(), a->base);
+    window_free(memory(), a->base);
     emu_driver.n_host_allocations--;
     return driver_leave(sticky != ABI_SUCCESS ? sticky : result);
 }
@@ -117,14 +117,14 @@ CALL(cuMemHostGetDevicePointer_v2, abi_deviceptr *address, void *pointer, unsign
         return driver_leave(driver_refuse(ABI_ERROR_INVALID_VALUE,
                                           "cuMemHostGetDevicePointer of %p, which is not pinned",
                                           pointer));
-    *address = device_canonical(memory(), (uint64_t)(uintptr_t)pointer);
+    *address = window_canonical(memory(), (uint64_t)(uintptr_t)pointer);
     return driver_leave(ABI_SUCCESS);
 }
 
 CALL(cuMemGetAddressRange_v2, abi_deviceptr *base, size_t *bytes, abi_deviceptr pointer)
 {
     ENTER(NEED_CONTEXT);
-    const allocation *a = device_find(memory(), pointer);
+    const allocation *a = window_find(memory(), pointer);
     if (a == NULL) return driver_leave(ABI_ERROR_NOT_FOUND);
     if (base != NULL) *base = a->base;
     if (bytes != NULL) *bytes = (size_t)a->bytes;
@@ -146,17 +146,17 @@ abi_result copy_run(const copy_op *c)
     void *to = (void *)(uintptr_t)c->to;
     /* What was checked when the copy was enqueued may have been freed since. */
     if ((c->kind != COPY_TO_DEVICE && c->kind != COPY_ON_HOST &&
-         !device_holds(d, c->from, c->bytes)) ||
+         !window_holds(d, c->from, c->bytes)) ||
         ((c->kind == COPY_TO_DEVICE || c->kind == COPY_ON_DEVICE) &&
-         !device_holds(d, c->to, c->bytes)))
+         !window_holds(d, c->to, c->bytes)))
         return driver_refuse(ABI_ERROR_ILLEGAL_ADDRESS,
                              "a copy of %zu bytes whose memory was freed before it ran", c->bytes);
-    if (c->kind != COPY_TO_DEVICE && c->kind != COPY_ON_HOST) from = device_bytes(d, c->from);
-    if (c->kind == COPY_TO_DEVICE || c->kind == COPY_ON_DEVICE) to = device_bytes(d, c->to);
+    if (c->kind != COPY_TO_DEVICE && c->kind != COPY_ON_HOST) from = window_bytes(d, c->from);
+    if (c->kind == COPY_TO_DEVICE || c->kind == COPY_ON_DEVICE) to = window_bytes(d, c->to);
     memmove(to, from, c->bytes);
-    if (c->kind == COPY_TO_DEVICE) memset(device_shadow(d, c->to), SHADOW_WRITTEN, c->bytes);
+    if (c->kind == COPY_TO_DEVICE) memset(window_shadow(d, c->to), SHADOW_WRITTEN, c->bytes);
     if (c->kind == COPY_ON_DEVICE)
-        memmove(device_shadow(d, c->to), device_shadow(d, c->from), c->bytes);
+        memmove(window_shadow(d, c->to), window_shadow(d, c->from), c->bytes);
     return ABI_SUCCESS;
 }
 
@@ -175,10 +175,10 @@ static abi_result copy(copy_kind kind, uint64_t to, uint64_t from, size_t bytes,
     if (s == NULL) return driver_leave(driver_refuse(ABI_ERROR_INVALID_HANDLE, "%s: stream", call));
     if (bytes == 0) return driver_leave(ABI_SUCCESS);
     int to_ok = kind == COPY_TO_HOST || kind == COPY_ON_HOST ? is_host(to, bytes)
-                                                             : device_holds(memory(), to, bytes);
+                                                             : window_holds(memory(), to, bytes);
     int from_ok = kind == COPY_TO_DEVICE || kind == COPY_ON_HOST
                       ? is_host(from, bytes)
-                      : device_holds(memory(), from, bytes);
+                      : window_holds(memory(), from, bytes);
     if (!to_ok || !from_ok)
         return driver_leave(driver_refuse(
             ABI_ERROR_INVALID_VALUE, "%s: %zu bytes %s 0x%llx are not %s memory", call, bytes,
@@ -254,15 +254,15 @@ abi_result set_run(const set_op *s)
 {
     device *d = memory();
     size_t bytes = s->count * s->width;
-    if (!device_holds(d, s->to, bytes))
+    if (!window_holds(d, s->to, bytes))
         return driver_refuse(ABI_ERROR_ILLEGAL_ADDRESS,
                              "a fill of %zu bytes whose memory was freed before it ran", bytes);
-    uint8_t *to = device_bytes(d, s->to);
+    uint8_t *to = window_bytes(d, s->to);
     if (s->width == 1)
         memset(to, (int)(s->value & 0xff), bytes);
     else
         for (size_t i = 0; i < s->count; i++) memcpy(to + i * s->width, &s->value, s->width);
-    memset(device_shadow(d, s->to), SHADOW_WRITTEN, bytes);
+    memset(window_shadow(d, s->to), SHADOW_WRITTEN, bytes);
     return ABI_SUCCESS;
 }
 
@@ -273,7 +273,7 @@ static abi_result fill(uint64_t to, uint32_t value, uint32_t width, size_t count
     stream_object *s = stream_of(stream);
     if (s == NULL) return driver_leave(driver_refuse(ABI_ERROR_INVALID_HANDLE, "%s: stream", call));
     if (count == 0) return driver_leave(ABI_SUCCESS);
-    if (count > SIZE_MAX / 4 || to % width != 0 || !device_holds(memory(), to, count * width))
+    if (count > SIZE_MAX / 4 || to % width != 0 || !window_holds(memory(), to, count * width))
         return driver_leave(driver_refuse(ABI_ERROR_INVALID_VALUE,
                                           "%s: %zu elements of %u bytes at 0x%llx", call, count,
                                           width, (unsigned long long)to));

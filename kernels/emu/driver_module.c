@@ -17,7 +17,7 @@ void module_free(module_object *m)
     if (m->functions != NULL)
         for (uint32_t i = 0; i < m->ptx->n_functions; i++) mem_free(m->functions[i].counts);
     mem_free(m->functions);
-    if (m->image) device_free(&emu_driver.memory, m->image);
+    if (m->image) window_free(&emu_driver.memory, m->image);
     ptx_free(m->ptx);
     mem_free(m);
 }
@@ -28,9 +28,9 @@ static abi_result place_image(module_object *m)
     ptx_module *ptx = m->ptx;
     device *d = &emu_driver.memory;
     if (ptx->image_bytes == 0) return ABI_SUCCESS;
-    if (device_alloc(d, ptx->image_bytes, ALLOCATION_MODULE, &m->image) != CRANK_OK)
+    if (window_alloc(d, ptx->image_bytes, ALLOCATION_MODULE, &m->image) != CRANK_OK)
         return ABI_ERROR_OUT_OF_MEMORY;
-    uint8_t *bytes = device_bytes(d, m->image), *shadow = device_shadow(d, m->image);
+    uint8_t *bytes = window_bytes(d, m->image), *shadow = window_shadow(d, m->image);
     memset(shadow, SHADOW_FENCED, ptx->image_bytes); /* the gaps between the variables */
     for (uint32_t i = 0; i < ptx->n_variables; i++) {
         const ptx_variable *v = ptx->variables[i];

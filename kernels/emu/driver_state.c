@@ -69,7 +69,7 @@ abi_result driver_open_state(void)
 {
     driver *d = &emu_driver;
     if (d->memory.alias == NULL &&
-        device_open(&d->memory, d->options.memory_bytes, NULL) != CRANK_OK)
+        window_open(&d->memory, d->options.memory_bytes, NULL) != CRANK_OK)
         return ABI_ERROR_OUT_OF_MEMORY;
     if (d->executor == NULL && executor_open(&d->executor, NULL) != CRANK_OK)
         return ABI_ERROR_OUT_OF_MEMORY;
@@ -140,7 +140,7 @@ static void free_context(void)
     }
     while (d->modules.next != &d->modules) module_free(LINK_ITEM(module_object, d->modules.next));
     d->n_host_allocations = 0;
-    device_close(&d->memory);
+    window_close(&d->memory);
     executor_close(d->executor);
     d->executor = NULL;
 }
@@ -358,10 +358,10 @@ static int mark(uint64_t address, size_t bytes, uint8_t state)
     driver *d = &emu_driver;
     pthread_mutex_lock(&d->lock);
     prepare();
-    int missing = d->memory.alias == NULL || !device_holds(&d->memory, address, bytes);
+    int missing = d->memory.alias == NULL || !window_holds(&d->memory, address, bytes);
     if (!missing) {
-        if (state == SHADOW_UNWRITTEN) memset(device_bytes(&d->memory, address), 0xff, bytes);
-        memset(device_shadow(&d->memory, address), state, bytes);
+        if (state == SHADOW_UNWRITTEN) memset(window_bytes(&d->memory, address), 0xff, bytes);
+        memset(window_shadow(&d->memory, address), state, bytes);
     }
     pthread_mutex_unlock(&d->lock);
     return missing;

@@ -186,7 +186,7 @@ enum { MMA_OTHER, MMA_F16, MMA_BF16, MMA_INT8 };
 /* The instruction tables, one per instruction set of the host: same rows in the same order. */
 typedef struct op_row {
     const char *name;      /* the whole mnemonic */
-    const char *signature; /* see ptx_decode.c */
+    const char *signature; /* see ptx_decode.h */
     exec_function fn;
     uint8_t kind, class;
     uint16_t flops; /* a lane, or a warp for mma */

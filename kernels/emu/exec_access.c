@@ -120,8 +120,8 @@ uint8_t *access_global(warp *w, const insn *in, int lane, uint64_t address, uint
     device *memory = grid->memory;
     if (bytes == 0) return NULL;
     if (!(b->last.bytes >= bytes && address - b->last.base <= b->last.bytes - bytes)) {
-        address = device_canonical(memory, address);
-        const allocation *a = device_find(memory, address);
+        address = window_canonical(memory, address);
+        const allocation *a = window_find(memory, address);
         if (a == NULL || a->bytes < bytes || address - a->base > a->bytes - bytes) {
             if (grid->checks & EMU_CHECK_GLOBAL_BOUNDS)
                 exec_report(w, in, lane, EMU_CHECK_GLOBAL_BOUNDS, address, UINT32_MAX,
@@ -136,7 +136,7 @@ uint8_t *access_global(warp *w, const insn *in, int lane, uint64_t address, uint
         (bytes & (bytes - 1)) == 0)
         exec_report(w, in, lane, EMU_CHECK_GLOBAL_ALIGN, address, UINT32_MAX,
                     "%s of %u bytes is misaligned", what(in), bytes);
-    uint8_t *state = device_shadow(memory, address);
+    uint8_t *state = window_shadow(memory, address);
     uint8_t all = 0xff, any = 0;
     for (uint32_t i = 0; i < bytes; i++) {
         all &= state[i];
@@ -154,7 +154,7 @@ uint8_t *access_global(warp *w, const insn *in, int lane, uint64_t address, uint
                         "%s of %u bytes that nothing has written", what(in), bytes);
         if (writes) memset(state, SHADOW_WRITTEN, bytes);
     }
-    return device_bytes(memory, address);
+    return window_bytes(memory, address);
 }
 
 void access_report_shared(warp *w, const insn *in, int lane, const shared_finding *found)
@@ -305,7 +305,7 @@ static int resolve_global(warp *w, uint32_t mask, uint32_t bytes, lane_access *a
     span s = span_of(a->address);
     if (s.all_bits & (bytes - 1)) return 0;
     if (!(b->last.bytes >= bytes && s.first - b->last.base <= b->last.bytes - bytes)) {
-        const allocation *found = device_find(memory, s.first);
+        const allocation *found = window_find(memory, s.first);
         if (found == NULL) return 0;
         b->last = *found;
         if (b->last.bytes < bytes || s.first - b->last.base > b->last.bytes - bytes) return 0;

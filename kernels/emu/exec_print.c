@@ -26,8 +26,8 @@ static int read_byte(const print_context *c, uint64_t address, uint8_t *out)
     if (address - GENERIC_LOCAL < GENERIC_WINDOW) {
         from = local_bytes(c, address - GENERIC_LOCAL, 1);
     } else {
-        address = device_canonical(memory, address);
-        from = device_holds(memory, address, 1) ? device_bytes(memory, address) : NULL;
+        address = window_canonical(memory, address);
+        from = window_holds(memory, address, 1) ? window_bytes(memory, address) : NULL;
     }
     if (from == NULL) return 0;
     *out = *from;

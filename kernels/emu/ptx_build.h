@@ -1,5 +1,6 @@
-/* The parser's working state, shared by ptx_parse.c (text, scopes, symbols), ptx_decode.c (one
- * statement -> instructions) and ptx_call.c (calls expanded in place). */
+/* The parser's working state, shared by ptx_parse.c (text, scopes, symbols), ptx_bind.c,
+ * ptx_memory.c and ptx_decode.c (one statement -> instructions; ptx_decode.h), and ptx_call.c
+ * (calls expanded in place). */
 #ifndef CRANK_EMU_PTX_BUILD_H
 #define CRANK_EMU_PTX_BUILD_H
 

@@ -10,9 +10,12 @@ set(CRANK_EMU_BASE ${CMAKE_SOURCE_DIR}/base/clock.c ${CMAKE_SOURCE_DIR}/base/mem
     ${CMAKE_SOURCE_DIR}/base/status.c
     ${CMAKE_SOURCE_DIR}/base/team.c ${CMAKE_SOURCE_DIR}/base/utf8.c)
 
+# One is enough for fuzzing what is loaded, and three with coverage take minutes to build.
 set(CRANK_EMU_ISAS base)
-if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
+set(CRANK_EMU_X86 OFF)
+if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64" AND NOT CRANK_FUZZ)
     set(CRANK_EMU_ISAS base avx2 avx512)
+    set(CRANK_EMU_X86 ON)
 endif()
 set(CRANK_EMU_FLAGS_base)
 set(CRANK_EMU_FLAGS_avx2 -mavx2 -mfma -mf16c -mbmi -mbmi2)
@@ -29,6 +32,9 @@ foreach(isa IN LISTS CRANK_EMU_ISAS)
     target_include_directories(${target} PRIVATE ${CMAKE_SOURCE_DIR} ${CMAKE_SOURCE_DIR}/base)
     target_compile_definitions(${target} PRIVATE EMU_ISA=${isa})
     target_compile_options(${target} PRIVATE ${CRANK_EMU_FLAGS_${isa}} -fno-trapping-math)
+    if(CMAKE_C_COMPILER_ID STREQUAL "Clang") # a loop that it does not vectorise is only slower
+        target_compile_options(${target} PRIVATE -Wno-pass-failed)
+    endif()
     if(CMAKE_BUILD_TYPE STREQUAL "Release")
         target_compile_options(${target} PRIVATE -O3)
     endif()
@@ -36,12 +42,21 @@ foreach(isa IN LISTS CRANK_EMU_ISAS)
     list(APPEND CRANK_EMU_OBJECTS $<TARGET_OBJECTS:${target}>)
 endforeach()
 
-add_library(crank_emu SHARED ${CRANK_EMU_FILES} ${CRANK_EMU_BASE} ${CRANK_EMU_OBJECTS})
-target_include_directories(crank_emu PRIVATE ${CMAKE_SOURCE_DIR} ${CMAKE_SOURCE_DIR}/base)
-target_compile_definitions(crank_emu PRIVATE _DEFAULT_SOURCE) # mmap flags, clock_gettime, strnlen
-if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
-    target_compile_definitions(crank_emu PRIVATE EMU_X86)
+# The rest is an object library too: the fuzz target of the loader links it.
+add_library(crank_emu_objects OBJECT ${CRANK_EMU_FILES})
+target_include_directories(crank_emu_objects PRIVATE ${CMAKE_SOURCE_DIR} ${CMAKE_SOURCE_DIR}/base)
+# mmap flags, clock_gettime, strnlen
+target_compile_definitions(crank_emu_objects PRIVATE _DEFAULT_SOURCE)
+if(CRANK_EMU_X86)
+    target_compile_definitions(crank_emu_objects PRIVATE EMU_X86)
 endif()
+set_target_properties(crank_emu_objects PROPERTIES C_VISIBILITY_PRESET hidden)
+list(APPEND CRANK_EMU_OBJECTS $<TARGET_OBJECTS:crank_emu_objects>)
+set(CRANK_FUZZ_SOURCES_ptx ${CRANK_EMU_OBJECTS})
+
+add_library(crank_emu SHARED ${CRANK_EMU_BASE} ${CRANK_EMU_OBJECTS})
+target_include_directories(crank_emu PRIVATE ${CMAKE_SOURCE_DIR} ${CMAKE_SOURCE_DIR}/base)
+target_compile_definitions(crank_emu PRIVATE _DEFAULT_SOURCE)
 set_target_properties(crank_emu PROPERTIES C_VISIBILITY_PRESET hidden)
 target_link_libraries(crank_emu PRIVATE Threads::Threads m)
 # base/ is compiled in a second time: its symbols must not be given to a program that has its own.
