@@ -90,6 +90,8 @@ struct crank_model {
     token_rules tokens;
     ranker ranker;
     late_interaction late;
+    int32_t
+        cpu_batch_tokens; /* of a micro-batch, where a family knows better than the session; 0 */
     void *family; /* what a family with a forward pass of its own keeps; freed by arch->close */
 
     crank_tokenizer *text_tokenizer; /* NULL: the folder has none; only token ids can be scored */

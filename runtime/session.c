@@ -329,6 +329,9 @@ crank_status crank_session_open(crank_session **session, const crank_model *mode
     crank_status status;
     s->model = model;
     s->batch_tokens = model->backend->splits_batches ? CPU_BATCH_TOKENS : GPU_BATCH_TOKENS;
+    if (model->backend->splits_batches && model->cpu_batch_tokens > 0) {
+        s->batch_tokens = model->cpu_batch_tokens;
+    }
     if (settings.batch_tokens != 0) s->batch_tokens = (int32_t)settings.batch_tokens;
     if (settings.team != NULL) {
         s->threads = settings.team->threads;

@@ -297,9 +297,14 @@ static void declare_encoder_head(model_reader *r)
     model_head(r, &head, 0, (int32_t)r->dims.size['N']);
 }
 
+/* A decode step reads all of the decoder's weights for one row a sequence: enough sequences a
+ * micro-batch make it a matrix product, and cost the encoder nothing (bench/LOG.md). */
+#define DECODER_BATCH_TOKENS 1024
+
 static void declare_decoder(model_reader *r, float eps)
 {
     crank_model *m = r->model;
+    m->cpu_batch_tokens = DECODER_BATCH_TOKENS;
     const encoder *e = &m->encoder;
     family *f = m->family;
     f->cross = (ops_attention){.n_heads = e->heads, .head_width = e->head_width, .scale = 1.0f};
