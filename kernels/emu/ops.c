@@ -23,20 +23,17 @@ DECLARE_TABLES(avx2)
 DECLARE_TABLES(avx512)
 static const op_table *const avx2_tables[N_OP_TABLES] = TABLE_LIST(avx2);
 static const op_table *const avx512_tables[N_OP_TABLES] = TABLE_LIST(avx512);
-#endif
 
 /* 0 any, 1 AVX2, 2 AVX-512. */
 static int host_level(void)
 {
-#ifdef EMU_X86
     if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
         __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl"))
         return 2;
     /* Every processor with AVX2 and FMA also has F16C, BMI and BMI2. */
-    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) return 1;
-#endif
-    return 0;
+    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
 }
+#endif
 
 const op_table *const *ops_tables(void)
 {
