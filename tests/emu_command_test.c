@@ -208,4 +208,10 @@ Test(emu_command, a_fatbin_runs_and_names_source_lines)
     expect(CRANK_BINARY_DIR "/emu/bugs.fatbin global_clean --block 128 buf:512xf32,iota "
                             "buf:128xf32,show=2 i32:1 --lines 2",
            0, "argument 2, f32: 7 23\n");
+    expect(CRANK_BINARY_DIR "/emu/samples.fatbin block_mean --grid 2 --block 256 "
+                            "buf:200xf32,iota buf:2xf32,show i32:100",
+           0, "nothing found\n");
+    expect(CRANK_BINARY_DIR "/emu/samples.fatbin block_mean --grid 2 --block 256 "
+                            "buf:200xf32,iota buf:2xf32,show i32:100",
+           0, "argument 2, f32: 49.5 149.5\n");
 }

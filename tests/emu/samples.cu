@@ -1,6 +1,6 @@
-// Kernels as engineers write them, for tests of the emulator: what nvcc makes of their C++ and of
-// cuda_fp16.h and cuda_bf16.h must run and give the right numbers. emu_kernels_test.c has the
-// references.
+// Kernels as engineers write them: what nvcc makes of their C++ and of cuda_fp16.h and cuda_bf16.h
+// must load and run. kernels/emu/README.md measures some of them with crank-emu; numbers are held to
+// a reference in the tests of crank's own kernels.
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
 #include <math.h>
