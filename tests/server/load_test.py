@@ -3,8 +3,8 @@ load`. Short by default, so that it runs with every test; the figures of server/
 
     SERVER_LONG=1 CRANK=build/release/crank python3 tests/server/load_test.py [CLASS..]
 
-Each test prints what it measured. Times are compared with others of the same run; the machine's own
-noise is left to CRANK_SLOW (sanitizers), which keeps what must never happen and drops the times."""
+Each test prints what it measured and compares it with the same run. Only the long form is held to the
+goals' times; the short one, and sanitizers (CRANK_SLOW), to what must never happen."""
 import json
 import os
 import statistics
@@ -103,14 +103,13 @@ class Overload(unittest.TestCase):
             figure(f"{path} then: p50 {statistics.median(times):.1f} ms, p99 {worst[path]:.1f} ms, worst {max(times):.1f} ms")
         self.assertEqual([row["failed"] for row in most + over], [0] * len(most + over))
         self.assertGreater(min(row["refused"] for row in over), 0)
-        if not TIMED:
-            return
-        # The machine of a test run does other things too: only the long run is held to the goals.
-        self.assertGreaterEqual(share, 0.9 if LONG else 0.5)
-        self.assertLessEqual(middle(over, "ok", "p99"), (2 if LONG else 5) * self.QUEUE_MS)
-        self.assertLessEqual(middle(over, "refused", "p99"), 10 if LONG else 100)
+        if not (TIMED and LONG):
+            return  # the machine of a test run does other things too: one short round says little
+        self.assertGreaterEqual(share, 0.9)
+        self.assertLessEqual(middle(over, "ok", "p99"), 2 * self.QUEUE_MS)
+        self.assertLessEqual(middle(over, "refused", "p99"), 10)
         for path in worst:
-            self.assertLessEqual(worst[path], 50 if LONG else 300)
+            self.assertLessEqual(worst[path], 50)
 
 
 class Soak(unittest.TestCase):
@@ -234,8 +233,8 @@ class Slow(unittest.TestCase):
         for q in ("p50", "p99"):
             a, b = (statistics.median(r[q] for r in rows) for rows in (without, beside))
             figure(f"{q} of others at {rate}/s: {a:.2f} ms; beside {self.N} slow connections: {b:.2f} ms ({b / a:.2f} x)")
-        if TIMED:
-            self.assertLessEqual(b, (1.2 if LONG else 5) * a)
+        if TIMED and LONG:
+            self.assertLessEqual(b, 1.2 * a)
 
 
 class Leave(unittest.TestCase):
@@ -264,7 +263,7 @@ class Leave(unittest.TestCase):
                f"worst {max(times):.0f} ms")
         self.assertEqual(gone, rounds)
         if TIMED:
-            self.assertLessEqual(quantile(times, 0.9), 100 if LONG else 300)
+            self.assertLessEqual(quantile(times, 0.9), 100 if LONG else 1000)
 
 
 if __name__ == "__main__":
