@@ -144,10 +144,12 @@ class Soak(unittest.TestCase):
         figure("RSS in kB, from tenth to tenth: " + " ".join(str(row[1]) for row in rows))
         self.assertEqual(early[2:], last[2:])
         if TIMED:
-            # The goal is 1.02 x; 30 MB that move by a few pages are not a leak, growth to the end is.
+            # The goal is 1.02 x; 30 MB that move by a few pages are not a leak, growth to the end is. The short
+            # run's first tenth still warms up, so its second half alone counts.
             half = next(row for row in rows if row[0] >= total / 2)
-            self.assertLessEqual(last[1], (1.03 if LONG else 1.06) * early[1])
-            self.assertLessEqual(last[1], (1.01 if LONG else 1.06) * half[1])
+            if LONG:
+                self.assertLessEqual(last[1], 1.03 * early[1])
+            self.assertLessEqual(last[1], (1.01 if LONG else 1.03) * half[1])
 
 
 class Stop(unittest.TestCase):
