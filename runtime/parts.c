@@ -359,6 +359,9 @@ crank_status model_encoder_ranker(model_reader *r, crank_error *error)
     const char *by_name = known->reduction == PROMPT_LOGIT ? known->template : NULL;
     const char *text = first_of(r->options->prompt, reader_metadata(r, "crank.prompt"), by_name);
     if (text == NULL) return CRANK_OK;
+    CRANK_CHECK(r->dims.size['N'] == 1, UNSUPPORTED, error,
+                "%s: the classifier has %lld labels, expected 1 of a ranker with a prompt",
+                config_name(r->config), (long long)r->dims.size['N']);
     m->ranker = (ranker){.present = true, .head = true, .n_answers = 1};
     m->prompt = mem_strdup(text);
     CRANK_CHECK(m->prompt != NULL, OUT_OF_MEMORY, error, "no memory");
