@@ -1,11 +1,10 @@
 /* crank bench latency: what one request waits, from texts to scores in order, on a model that is
  * loaded; and what a process waits from its start to its first score.
  *
- * Requests of 1, 10 and 100 documents take turns, each with words that no earlier one had, so that
- * nothing is answered from a cache. A request whose scores are not those of its pairs scored alone,
- * bit by bit, is reported and not timed. */
+ * Every request has new texts, so that nothing is answered from a cache; each pair is cut to the
+ * same number of tokens, whatever the model's tokenizer makes of a word. A request whose scores are
+ * not those of its pairs scored alone, bit by bit, is reported and not timed. */
 #include <errno.h>
-#include <math.h>
 #include <spawn.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -13,35 +12,26 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "bench/samples.h"
 #include "cli/bench.h"
 #include "cli/model.h"
 #include "clock.h"
 
 extern char **environ;
 
-enum { MAX_SIZES = 8, MAX_DOCUMENTS = 10000, MAX_RUNS = 10000, WORD_BYTES = 12, STARTS = 7 };
-
-/* English, and words of crank synth's vocabulary, to which all English is unknown. */
-enum { N_WORDS = 32 };
-static const char *const words[2][N_WORDS] = {
-    {
-        "water",  "moon",  "night",  "river",  "market", "engine",  "paper",  "winter",
-        "light",  "field", "music",  "number", "mother", "letter",  "window", "garden",
-        "the",    "of",    "and",    "in",     "to",     "with",    "which",  "under",
-        "school", "power", "summer", "island", "record", "history", "signal", "picture",
-    },
-    {
-        "waaaa", "wbaaa", "wcaaa", "wdaaa", "weaaa", "wfaaa", "wgaaa", "whaaa",
-        "wiaaa", "wjaaa", "wkaaa", "wlaaa", "wmaaa", "wnaaa", "woaaa", "wpaaa",
-        "wqaaa", "wraaa", "wsaaa", "wtaaa", "wuaaa", "wvaaa", "wwaaa", "wxaaa",
-        "wyaaa", "wzaaa", "wabaa", "wbbaa", "wcbaa", "wdbaa", "webaa", "wfbaa",
-    },
+enum {
+    MAX_SIZES = 8,
+    MAX_DOCUMENTS = 10000,
+    MAX_RUNS = 10000,
+    MAX_TOKENS = 8192, /* a pair of that many words fits a pipe */
+    QUERY_WORDS = 6,
+    STARTS = 7
 };
 
 typedef struct latency_job {
     model_flags model;
     const char *sizes;
-    size_t n_words, runs;
+    size_t n_tokens, runs;
     int json;
 } latency_job;
 
@@ -53,31 +43,13 @@ typedef struct request {
     size_t n;
 } request;
 
-static uint32_t next_random(uint64_t *state)
-{
-    *state = *state * 6364136223846793005u + 1442695040888963407u;
-    return (uint32_t)(*state >> 33);
-}
-
-static size_t write_words(char *to, size_t n, int list, uint64_t *state)
-{
-    size_t used = 0;
-    for (size_t i = 0; i < n; i++) {
-        const char *word = words[list][next_random(state) % N_WORDS];
-        size_t bytes = strlen(word);
-        if (i > 0) to[used++] = ' ';
-        memcpy(to + used, word, bytes);
-        used += bytes;
-    }
-    return used;
-}
-
-static request make_request(size_t n, size_t n_words)
+/* n_tokens words make at least as many tokens; the library cuts the rest. */
+static request make_request(size_t n, size_t n_tokens)
 {
     request r = {.n = n};
     r.docs = cli_alloc(n, sizeof *r.docs);
     r.results = cli_alloc(n, sizeof *r.results);
-    r.memory = cli_alloc((n + 1) * n_words, WORD_BYTES);
+    r.memory = cli_alloc(QUERY_WORDS + n * n_tokens, SAMPLES_WORD_BYTES);
     return r;
 }
 
@@ -88,44 +60,36 @@ static void free_request(request *r)
     free(r->memory);
 }
 
-static void fill_request(request *r, size_t n_words, int list, uint64_t seed)
+static void fill_request(request *r, size_t n_tokens, uint64_t seed)
 {
     uint64_t state = seed;
     char *at = r->memory;
-    r->query = (crank_text){at, write_words(at, 6, list, &state)};
+    r->query = (crank_text){at, samples_words(at, QUERY_WORDS, &state)};
     at += r->query.bytes;
     for (size_t i = 0; i < r->n; i++) {
-        r->docs[i] = (crank_text){at, write_words(at, n_words, list, &state)};
+        r->docs[i] = (crank_text){at, samples_words(at, n_tokens, &state)};
         at += r->docs[i].bytes;
     }
 }
 
-static int by_value(const void *a, const void *b)
-{
-    const int64_t *x = a, *y = b;
-    return *x < *y ? -1 : *x > *y;
-}
-
-/* Chooses the words: those by which the model tells the documents apart. CLI_ERRORS when a score in
- * the request is not that of its pair alone. */
-static cli_exit check_request(const opened_model *opened, size_t n_words, request *r, int *list)
+/* CLI_ERRORS when a score in the request is not that of its pair alone, or when the tokenizer makes
+ * one text of several, which would be computed once. Warms up, too. */
+static cli_exit check_request(const opened_model *opened, const crank_score_options *options,
+                              request *r)
 {
     crank_error error = {0};
     crank_usage usage = {0};
     size_t n_results = 0;
-    for (*list = 0; *list < 2; ++*list) {
-        fill_request(r, n_words, *list, 1);
-        if (crank_rank(opened->session, r->query, r->docs, r->n, NULL, r->results, &n_results,
-                       &usage, &error) != CRANK_OK)
-            return cli_fail_status(&error, 0);
-        if (usage.computed_pairs == r->n) break;
-    }
-    if (*list == 2)
-        return cli_fail(CLI_ERRORS, "not timed: the model's tokenizer makes one text of them all");
+    if (crank_rank(opened->session, r->query, r->docs, r->n, options, r->results, &n_results,
+                   &usage, &error) != CRANK_OK)
+        return cli_fail_status(&error, 0);
+    if (usage.computed_pairs != r->n)
+        return cli_fail(CLI_ERRORS, "not timed: the tokenizer tells only %zu of %zu texts apart",
+                        usage.computed_pairs, r->n);
     for (size_t i = 0; i < n_results && i < 16; i++) {
         crank_pair pair = {r->query, r->docs[r->results[i].index]};
-        float logit, score;
-        if (crank_score(opened->session, &pair, 1, NULL, &logit, &score, NULL, &error) != CRANK_OK)
+        float score;
+        if (crank_score(opened->session, &pair, 1, options, NULL, &score, NULL, &error) != CRANK_OK)
             return cli_fail_status(&error, 0);
         if (memcmp(&score, &r->results[i].score, sizeof score) != 0)
             return cli_fail(
@@ -139,7 +103,7 @@ static cli_exit check_request(const opened_model *opened, size_t n_words, reques
 /* ---- a process from its start ---- */
 
 /* Milliseconds from starting this program on the model to its score on the pipe; < 0: it failed. */
-static double start_once(const model_flags *flags)
+static double start_once(const latency_job *job, char *pair, size_t bytes)
 {
     int in[2], out[2];
     if (pipe(in) != 0) return -1;
@@ -154,19 +118,28 @@ static double start_once(const model_flags *flags)
     posix_spawn_file_actions_adddup2(&actions, out[1], 1);
     posix_spawn_file_actions_addclose(&actions, in[1]);
     posix_spawn_file_actions_addclose(&actions, out[0]);
-    char threads[24];
+    const model_flags *flags = &job->model;
+    char threads[24], tokens[24];
     snprintf(threads, sizeof threads, "%zu",
              flags->threads != 0 ? flags->threads : (size_t)sysconf(_SC_NPROCESSORS_ONLN));
-    char *arguments[] = {
-        "crank", "score",      "-m",    (char *)flags->path, "--threads",
-        threads, "--progress", "never", "--dtype",           (char *)dtype_names[flags->dtype],
-        NULL};
-    char pair[64 + 128 * WORD_BYTES];
-    uint64_t state = 3;
-    size_t bytes = write_words(pair, 6, 0, &state);
-    pair[bytes++] = '\t';
-    bytes += write_words(pair + bytes, 115, 0, &state);
-    pair[bytes++] = '\n';
+    snprintf(tokens, sizeof tokens, "%zu", job->n_tokens);
+    char *arguments[] = {"crank",
+                         "score",
+                         "-m",
+                         (char *)flags->path,
+                         "--device",
+                         "cpu",
+                         "--threads",
+                         threads,
+                         "--max-length",
+                         tokens,
+                         "--progress",
+                         "never",
+                         "--dtype",
+                         (char *)dtype_names[flags->dtype],
+                         flags->isa != NULL ? "--isa" : NULL,
+                         (char *)flags->isa,
+                         NULL};
     int64_t start = clock_ns();
     pid_t child;
     int status = -1;
@@ -189,21 +162,24 @@ static double start_once(const model_flags *flags)
     return status == 0 ? ms : -1;
 }
 
-static int by_double(const void *a, const void *b)
-{
-    const double *x = a, *y = b;
-    return *x < *y ? -1 : *x > *y;
-}
-
 static cli_exit time_starts(const latency_job *job, double *median)
 {
     double ms[STARTS];
-    for (int i = 0; i < STARTS; i++) {
-        ms[i] = start_once(&job->model);
+    char *pair = cli_alloc(QUERY_WORDS + 1 + job->n_tokens, SAMPLES_WORD_BYTES);
+    uint64_t state = 3;
+    size_t bytes = samples_words(pair, QUERY_WORDS, &state);
+    pair[bytes++] = '\t';
+    bytes += samples_words(pair + bytes, job->n_tokens, &state);
+    pair[bytes++] = '\n';
+    cli_exit code = CLI_OK;
+    for (int i = 0; i < STARTS && code == CLI_OK; i++) {
+        ms[i] = start_once(job, pair, bytes);
         if (ms[i] < 0)
-            return cli_fail(CLI_INTERNAL, "a process started on %s gave no score", job->model.path);
+            code = cli_fail(CLI_INTERNAL, "a process started on %s gave no score", job->model.path);
     }
-    qsort(ms, STARTS, sizeof ms[0], by_double);
+    free(pair);
+    if (code != CLI_OK) return code;
+    qsort(ms, STARTS, sizeof ms[0], samples_by_value);
     *median = ms[STARTS / 2];
     return CLI_OK;
 }
@@ -213,7 +189,7 @@ static cli_exit time_starts(const latency_job *job, double *median)
 static void put_row(const latency_job *job, const opened_model *opened, size_t n, int64_t *times,
                     const crank_usage *usage)
 {
-    qsort(times, job->runs, sizeof times[0], by_value);
+    qsort(times, job->runs, sizeof times[0], samples_by_time);
     size_t last = job->runs - 1;
     double p50 = (double)times[job->runs / 2] / 1e3, p90 = (double)times[last * 9 / 10] / 1e3;
     double p99 = (double)times[last * 99 / 100] / 1e3, most = (double)times[last] / 1e3;
@@ -235,18 +211,19 @@ static void put_row(const latency_job *job, const opened_model *opened, size_t n
 
 static cli_exit time_size(const latency_job *job, const opened_model *opened, size_t n)
 {
-    request r = make_request(n, job->n_words);
+    request r = make_request(n, job->n_tokens);
     int64_t *times = cli_alloc(job->runs, sizeof *times);
     crank_usage sum = {0};
-    int list = 0;
-    cli_exit code = check_request(opened, job->n_words, &r, &list); /* warms up, too */
+    crank_score_options options = {.size = sizeof options, .max_length = job->n_tokens};
+    fill_request(&r, job->n_tokens, 1);
+    cli_exit code = check_request(opened, &options, &r);
     for (size_t run = 0; run < job->runs && code == CLI_OK; run++) {
         crank_error error = {0};
         crank_usage usage = {0};
         size_t n_results = 0;
-        fill_request(&r, job->n_words, list, 1000 + run);
+        fill_request(&r, job->n_tokens, 1000 + run);
         int64_t start = clock_ns();
-        if (crank_rank(opened->session, r.query, r.docs, n, NULL, r.results, &n_results, &usage,
+        if (crank_rank(opened->session, r.query, r.docs, n, &options, r.results, &n_results, &usage,
                        &error) != CRANK_OK)
             code = cli_fail_status(&error, 0);
         times[run] = clock_ns() - start;
@@ -278,7 +255,7 @@ static cli_exit read_sizes(const char *text, size_t *sizes, size_t *n)
 
 static cli_exit bench_latency(const cli_command *self, int argc, char **argv)
 {
-    latency_job job = {.sizes = "1,10,100", .n_words = 115, .runs = 50};
+    latency_job job = {.sizes = "1,10,100", .n_tokens = 128, .runs = 50};
     const cli_option options[] = {
         MODEL_OPTION(&job.model),
         DEVICE_OPTIONS(&job.model),
@@ -289,13 +266,13 @@ static cli_exit bench_latency(const cli_command *self, int argc, char **argv)
          .target = &job.sizes,
          .value = "A,B",
          .help = "documents of a request; 1,10,100"},
-        {.name = "words",
+        {.name = "tokens",
          .type = OPTION_COUNT,
-         .target = &job.n_words,
+         .target = &job.n_tokens,
          .value = "N",
-         .help = "words of a document, about a token each; 115",
-         .low = 6,
-         .high = 100000},
+         .help = "tokens of every pair; 128",
+         .low = 16,
+         .high = MAX_TOKENS},
         {.name = "runs",
          .type = OPTION_COUNT,
          .target = &job.runs,
@@ -322,9 +299,9 @@ static cli_exit bench_latency(const cli_command *self, int argc, char **argv)
         printf("%9s %8s %10s %10s %10s %10s %12s\n", "documents", "tokens", "p50 ms", "p90 ms",
                "p99 ms", "max ms", "tokenize ms");
     for (size_t i = 0; i < n && code == CLI_OK; i++) code = time_size(&job, &opened, sizes[i]);
+    int on_cpu = code == CLI_OK && strcmp(opened.info.device, "cpu") == 0;
     model_close(&opened);
-    /* A device that was asked for by name is not started over and over. */
-    if (code == CLI_OK && job.model.device.device <= CRANK_DEVICE_CPU) {
+    if (code == CLI_OK && on_cpu) {
         double ms = 0;
         code = time_starts(&job, &ms);
         if (code == CLI_OK && job.json) printf("{\"first_score_ms\":%.1f}\n", ms);
@@ -338,8 +315,9 @@ const cli_command bench_latency_command = {
     .name = "bench latency",
     .summary = "One request from texts to scores: p50 to p99 for 1, 10 and 100 documents.",
     .synopsis = "-m MODEL [options]",
-    .details = "Every request has new texts. The last line is a new process: its start, opening "
-               "the model, reading\nand scoring one pair. A converted file opens in one read.",
+    .details =
+        "Every request has new texts. On a CPU the last line is a new process: its start, opening "
+        "the model, reading\nand scoring one pair. A converted file opens in one read.",
     .example = "  crank convert ms-marco-MiniLM-L6-v2 -o l6.crank --dtype int8\n"
                "  crank bench latency -m l6.crank",
     .run = bench_latency,

@@ -19,6 +19,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "bench/samples.h"
 #include "cli/bench.h"
 #include "cli/options.h"
 #include "cli/terminal.h"
@@ -85,28 +86,6 @@ static int open_client(load_run *r, client *c)
     return 1;
 }
 
-static uint64_t mix(uint64_t *state)
-{
-    uint64_t x = *state += 0x9E3779B97F4A7C15u;
-    x = (x ^ x >> 30) * 0xBF58476D1CE4E5B9u;
-    x = (x ^ x >> 27) * 0x94D049BB133111EBu;
-    return x ^ x >> 31;
-}
-
-/* n words of crank synth's vocabulary (a token each there, a few in other models), so that texts
- * differ in their tokens and nothing is folded. */
-static size_t write_words(char *to, size_t n, uint64_t *state)
-{
-    char *at = to;
-    for (size_t i = 0; i < n; i++) {
-        uint64_t word = mix(state) % 30000;
-        if (i > 0) *at++ = ' ';
-        *at++ = 'w';
-        for (int k = 0; k < 4; k++, word /= 26) *at++ = (char)('a' + word % 26);
-    }
-    return (size_t)(at - to);
-}
-
 /* TEI's dialect. distinct 0: every request is new to the server's cache; else one of so many. */
 static void write_request(load_run *r, client *c)
 {
@@ -114,11 +93,11 @@ static void write_request(load_run *r, client *c)
     size_t room = 512 + r->documents * (64 + r->words * 8), n = 0;
     char *body = cli_alloc(room, 1);
     n += (size_t)snprintf(body, room, "{\"query\":\"");
-    n += write_words(body + n, 4, &state);
+    n += samples_words(body + n, 4, &state);
     n += (size_t)snprintf(body + n, room - n, "\",\"texts\":[");
     for (size_t d = 0; d < r->documents; d++) {
         n += (size_t)snprintf(body + n, room - n, d ? ",\"" : "\"");
-        n += write_words(body + n, r->words, &state);
+        n += samples_words(body + n, r->words, &state);
         body[n++] = '"';
     }
     n += (size_t)snprintf(body + n, room - n, "]}");
@@ -236,12 +215,6 @@ static void run_schedule(load_run *r)
     }
 }
 
-static int by_time(const void *a, const void *b)
-{
-    int64_t x = *(const int64_t *)a, y = *(const int64_t *)b;
-    return x < y ? -1 : x > y;
-}
-
 static int64_t quantile(const int64_t *sorted, size_t n, double q)
 {
     return n > 0 ? sorted[(size_t)((double)(n - 1) * q)] : 0;
@@ -249,8 +222,8 @@ static int64_t quantile(const int64_t *sorted, size_t n, double q)
 
 static void report(load_run *r, double seconds)
 {
-    qsort(r->good_us, r->n_good, sizeof *r->good_us, by_time);
-    qsort(r->refused_us, r->n_refused, sizeof *r->refused_us, by_time);
+    qsort(r->good_us, r->n_good, sizeof *r->good_us, samples_by_time);
+    qsort(r->refused_us, r->n_refused, sizeof *r->refused_us, samples_by_time);
     static const double quantiles[] = {0.5, 0.9, 0.99, 0.999};
     static const char *const names[] = {"p50", "p90", "p99", "p999"};
     if (r->json)

@@ -13,6 +13,7 @@
 #include "bench/ops_bench.h"
 #include "bench/ops_side.h"
 #include "bench/peaks.h"
+#include "bench/samples.h"
 #include "cli/bench.h"
 #include "cli/options.h"
 #include "cli/output.h"
@@ -51,12 +52,6 @@ typedef struct timing {
     int runs;
 } timing;
 
-static int compare_doubles(const void *a, const void *b)
-{
-    double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
 #define MAX_SAMPLES 1000
 
 /* Samples of about a millisecond each, for job->milliseconds. */
@@ -74,7 +69,7 @@ static timing time_op(const bench_job *job, bench_side *s)
         for (int i = 0; i < per_sample; i++) bench_side_run(s);
         samples[t.runs++] = (double)(clock_ns() - start) / per_sample / 1e3;
     }
-    qsort(samples, (size_t)t.runs, sizeof *samples, compare_doubles);
+    qsort(samples, (size_t)t.runs, sizeof *samples, samples_by_value);
     t.median_us = samples[t.runs / 2];
     t.best_us = samples[0];
     return t;

@@ -17,6 +17,7 @@
 #include <unistd.h>
 
 #include "bench/peaks.h"
+#include "bench/samples.h"
 #include "cli/bench.h"
 #include "cli/model.h"
 #include "cli/options.h"
@@ -61,12 +62,6 @@ typedef struct measured {
 
 /* ---- inputs ---- */
 
-static uint32_t next_random(uint32_t *state)
-{
-    *state = *state * 1664525u + 1013904223u;
-    return *state >> 8;
-}
-
 /* Requests of a set of lengths.json, one after the other, until there are enough pairs: [CLS] query
  * [SEP] document [SEP], cut at 512. */
 static cli_exit read_lengths(table_job *job)
@@ -110,11 +105,11 @@ static sequences make_sequences(const int32_t *lengths, size_t n, int32_t vocab)
     for (size_t i = 0; i < n; i++) total += (size_t)lengths[i];
     sequences s = {cli_alloc(total, sizeof(int32_t)), cli_alloc(total, sizeof(int32_t)),
                    cli_alloc(n + 1, sizeof(size_t)), n};
-    uint32_t state = 7;
+    uint64_t state = 7;
     for (size_t i = 0; i < n; i++) {
         s.starts[i] = at;
         for (int32_t k = 0; k < lengths[i]; k++, at++) {
-            s.ids[at] = 5 + (int32_t)(next_random(&state) % (uint32_t)(vocab - 5));
+            s.ids[at] = 5 + (int32_t)(samples_random(&state) % (uint64_t)(vocab - 5));
             s.types[at] = k > 9;
         }
     }
@@ -155,12 +150,6 @@ static long resident_kb(void)
     }
     if (file != NULL) fclose(file);
     return kb;
-}
-
-static int by_value(const void *a, const void *b)
-{
-    const int64_t *x = a, *y = b;
-    return *x < *y ? -1 : *x > *y;
 }
 
 static cli_exit open_session(const table_job *job, const char *path, cli_device device,
@@ -232,7 +221,7 @@ static cli_exit time_case(table_job *job, const char *name, const char *path, cr
         if (cli_stopped()) code = CLI_ERRORS;
     }
     if (code == CLI_OK) {
-        qsort(times, runs, sizeof times[0], by_value);
+        qsort(times, runs, sizeof times[0], samples_by_time);
         double seconds = (double)times[runs / 2] / 1e9;
         m->pairs_per_s = (double)job->pairs / seconds;
         m->ms_per_100 = 1e5 / m->pairs_per_s;
@@ -256,7 +245,7 @@ static cli_exit time_case(table_job *job, const char *name, const char *path, cr
         if (run >= 3) times[run - 3] = clock_ns() - start;
     }
     if (code == CLI_OK) {
-        qsort(times, singles, sizeof times[0], by_value);
+        qsort(times, singles, sizeof times[0], samples_by_time);
         m->p50_us = (double)times[singles / 2] / 1e3;
         m->p99_us = (double)times[singles * 99 / 100] / 1e3;
         put_row(job, name, info, m); /* its texts live as long as the model */
