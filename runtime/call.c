@@ -50,8 +50,6 @@ typedef struct encode_job {
     encoded *out;
     const size_t *query_of; /* of the document; NULL while queries are encoded */
     bool alone;             /* texts stand alone (bi-encoders) */
-    const crank_text *prompt;
-    atomic_size_t next;
     atomic_int failed;
     pthread_mutex_t lock;
     crank_status status;
@@ -92,14 +90,15 @@ static crank_status encode_one(encode_job *job, worker *w, uint32_t pool, size_t
     return CRANK_OK;
 }
 
+/* Turns are dealt, not taken: each worker's pool is as long as in the last call with these texts,
+ * so that a warm session allocates nothing whoever is fast today. */
 static void encode_texts(void *context, int number, int n_workers)
 {
-    (void)n_workers;
     encode_job *job = context;
     worker *w = &job->c->s->workers[number];
-    while (!atomic_load(&job->failed)) {
-        size_t first = atomic_fetch_add(&job->next, TEXTS_PER_TURN);
-        if (first >= job->n) break;
+    size_t stride = (size_t)n_workers * TEXTS_PER_TURN;
+    for (size_t first = (size_t)number * TEXTS_PER_TURN; first < job->n; first += stride) {
+        if (atomic_load(&job->failed)) break;
         size_t end = first + TEXTS_PER_TURN < job->n ? first + TEXTS_PER_TURN : job->n;
         for (size_t i = first; i < end; i++) {
             crank_error error = {0};

@@ -179,6 +179,21 @@ static crank_status open_tokenizer(model_reader *r, crank_error *error)
     return status;
 }
 
+/* A prompt, answers or a reduction for a model that has none would be ignored without a word. */
+static crank_status check_ranker_options(const model_reader *r, crank_error *error)
+{
+    const crank_model_options *o = r->options;
+    const ranker *k = &r->model->ranker;
+    const char *type = r->model->arch->model_types[0];
+    CRANK_CHECK(o->prompt == NULL || k->present, INVALID_ARGUMENT, error,
+                "prompt: expected a T5 ranker, this is %s", type);
+    CRANK_CHECK((o->answer_tokens == NULL && o->reduction == NULL) || (k->present && !k->head),
+                INVALID_ARGUMENT, error, "%s: expected a ranker with a decoder, this is %s",
+                o->answer_tokens != NULL ? "answers" : "reduction",
+                k->head ? "an encoder with a head" : type);
+    return CRANK_OK;
+}
+
 crank_status reader_declare(model_reader *r, const ops_layout *layout, crank_error *error)
 {
     CRANK_TRY(find_architecture(r, error));
@@ -195,6 +210,7 @@ crank_status reader_declare(model_reader *r, const ops_layout *layout, crank_err
     }
     store_open(&r->store, r->converted ? NULL : &r->bound, r->file, layout, r->file_layout);
     CRANK_TRY(arch->declare(r, error));
+    CRANK_TRY(check_ranker_options(r, error));
     return check_labels(r, error);
 }
 

@@ -281,6 +281,25 @@ Test(rank, window_truncation_names_the_winning_span)
     process_remove_folder(model);
 }
 
+Test(rank, what_belongs_to_rankers_with_a_prompt_is_refused_elsewhere)
+{
+    char model[512];
+    commands_make_model(model, 1);
+    static const char *const cases[][3] = {
+        {"--prompt", "Query: {q} Document: {d}", "prompt: expected a T5 ranker, this is bert"},
+        {"--answer", "true", "answers: expected a ranker with a decoder, this is bert"},
+        {"--reduce", "diff", "reduction: expected a ranker with a decoder, this is bert"}};
+    for (size_t i = 0; i < 3; i++) {
+        process_result result = commands_run("waaaa\n", "rank", "-m", model, "-q", "wbaaa",
+                                             cases[i][0], cases[i][1], NULL);
+        commands_expect_code(&result, 2);
+        cr_expect_not_null(strstr(result.err, cases[i][2]), "%s", result.err);
+        cr_expect_str_empty(result.out);
+        process_free(&result);
+    }
+    process_remove_folder(model);
+}
+
 Test(rank, stages_order_what_the_one_before_kept)
 {
     char model[512], stages[1100], docs[2048], *at = docs;
@@ -725,7 +744,7 @@ Test(bench, latency_times_each_size_and_a_new_process)
 {
     char model[512];
     commands_make_model(model, 1);
-    process_result result = commands_run(NULL, "bench", "latency", "-m", model, "--words", "20",
+    process_result result = commands_run(NULL, "bench", "latency", "-m", model, "--tokens", "20",
                                          "--documents", "1,3", "--runs", "2", "--json", NULL);
     commands_expect_code(&result, 0);
     cr_assert_eq(commands_count_lines(result.out), 3, "%s", result.out);
