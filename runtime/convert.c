@@ -1,6 +1,6 @@
-/* crank_convert: a folder (or a converted file in another dtype) becomes one self-contained file.
- * The file is safetensors: packed linears as U8, tables and norms as they are, the tokenizer's
- * image, and in the metadata the configs, the layout and where it came from. */
+/* crank_convert: a folder (or a converted file of no narrower dtype) becomes one self-contained
+ * file. The file is safetensors: packed linears as U8, tables and norms as they are, the
+ * tokenizer's image, and in the metadata the configs, the layout and where it came from. */
 #include <stdio.h>
 #include <string.h>
 
@@ -131,6 +131,13 @@ crank_status crank_convert(const char *source, const char *destination,
     crank_status status;
     CRANK_TRY_GOTO(reader_open(&r, source, error));
     CRANK_TRY_GOTO(choose_layout(&r, &settings, &layout, error));
+    /* A wider file would say that it holds what was rounded away. */
+    const ops_layout *from = r.file_layout;
+    CRANK_CHECK_GOTO(
+        from == NULL || ops_dtypes[layout->dtype].bytes <= ops_dtypes[from->dtype].bytes,
+        INVALID_ARGUMENT, error,
+        "%s: expected a folder to make %s from, this is a converted file of rounded %s weights",
+        source, ops_dtypes[layout->dtype].name, ops_dtypes[from->dtype].name);
     CRANK_TRY_GOTO(reader_declare(&r, layout, error));
     CRANK_TRY_GOTO(write_file(&r, layout, destination, &settings, error));
 out:

@@ -378,7 +378,8 @@ typedef struct crank_convert_options {
 
 /* One self-contained safetensors file: weights in kernel layout and dtype, config, tokenizer, the
  * source's sha256 and crank's version. Written aside, synced and renamed; nothing is left behind on
- * failure. */
+ * failure.
+ * source: a folder, or a converted file whose dtype is no narrower (INVALID_ARGUMENT). */
 CRANK_API crank_status crank_convert(const char *source, const char *destination,
                                      const crank_convert_options *options, crank_error *error);
 

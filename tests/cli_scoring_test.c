@@ -645,6 +645,19 @@ Test(convert, a_converted_file_scores_as_its_folder)
     json_decref(info);
     process_free(&result);
 
+    /* A file may become a narrower one, not a wider one: what was rounded away is gone. */
+    const char *narrow = commands_path(folder, "tiny8.crank");
+    result = commands_run(NULL, "convert", file, "-o", narrow, "--dtype", "int8", NULL);
+    commands_expect_code(&result, 0);
+    process_free(&result);
+    result = commands_run(NULL, "convert", narrow, "-o", commands_path(folder, "wide.crank"),
+                          "--dtype", "f32", NULL);
+    cr_expect_neq(result.exit_code, 0);
+    cr_expect_not_null(strstr(result.err, "converted file of rounded int8 weights"), "%s",
+                       result.err);
+    process_free(&result);
+    expect_no_leftovers(folder);
+
     /* A folder that cannot be written to: nothing anywhere. */
     result = commands_run(NULL, "convert", model, "-o", "/proc/tiny.crank", "--dtype", "f32", NULL);
     commands_expect_code(&result, 2);
