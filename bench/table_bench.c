@@ -19,10 +19,12 @@
 #include "bench/peaks.h"
 #include "bench/samples.h"
 #include "cli/bench.h"
+#include "cli/input.h"
 #include "cli/model.h"
 #include "cli/options.h"
 #include "cli/output.h"
 #include "clock.h"
+#include "jsontext.h"
 
 enum { MAX_RUNS = 101, CHECK_PAIRS = 2, CHECK_TOKENS = 24 };
 
@@ -62,6 +64,39 @@ typedef struct measured {
 
 /* ---- inputs ---- */
 
+static cli_exit read_json(const char *path, json_t **root)
+{
+    *root = NULL;
+    input *in = NULL;
+    cli_exit code = input_open(&in, path);
+    char *text = NULL;
+    size_t bytes = 0;
+    while (code == CLI_OK) {
+        crank_text line;
+        code = input_line(in, &line);
+        if (code != CLI_OK || line.data == NULL) break;
+        text = cli_grow(text, bytes + line.bytes + 1, 1);
+        memcpy(text + bytes, line.data, line.bytes);
+        bytes += line.bytes;
+        text[bytes++] = '\n';
+    }
+    input_close(in);
+    crank_error error = {0};
+    static const jsontext_limits limits = {JSONTEXT_OBJECT, 8, 1000000};
+    if (code == CLI_OK &&
+        jsontext_tree(root, path, text != NULL ? text : "", bytes, &limits, &error) != CRANK_OK)
+        code = cli_fail(CLI_USAGE, "%s", error.message);
+    free(text);
+    return code;
+}
+
+/* What a count of tokens may be; anything else in the file is taken for the nearest. */
+static json_int_t length_at(const json_t *array, size_t i)
+{
+    json_int_t n = json_integer_value(json_array_get(array, i));
+    return n < 0 ? 0 : n > 512 ? 512 : n;
+}
+
 /* Requests of a set of lengths.json, one after the other, until there are enough pairs: [CLS] query
  * [SEP] document [SEP], cut at 512. */
 static cli_exit read_lengths(table_job *job)
@@ -72,17 +107,18 @@ static cli_exit read_lengths(table_job *job)
         job->total_tokens = job->pairs * job->tokens;
         return CLI_OK;
     }
-    json_error_t error;
-    json_t *root = json_load_file(job->lengths_path, 0, &error);
+    json_t *root;
+    cli_exit code = read_json(job->lengths_path, &root);
+    if (code != CLI_OK) return code;
     json_t *set = json_object_get(json_object_get(root, "sets"), job->lengths_set);
     json_t *requests = json_object_get(set, "requests");
     size_t n = 0;
     for (size_t r = 0; r < json_array_size(requests); r++) {
         json_t *request = json_array_get(requests, r);
-        json_int_t query = json_integer_value(json_array_get(request, 0));
+        json_int_t query = length_at(request, 0);
         json_t *documents = json_array_get(request, 1);
         for (size_t d = 0; d < json_array_size(documents) && n < job->pairs; d++) {
-            json_int_t length = query + json_integer_value(json_array_get(documents, d)) + 3;
+            json_int_t length = query + length_at(documents, d) + 3;
             job->lengths[n] = (int32_t)(length < 8 ? 8 : length > 512 ? 512 : length);
             job->total_tokens += (size_t)job->lengths[n++];
         }
