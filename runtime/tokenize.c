@@ -196,8 +196,11 @@ crank_status crank_cut(const crank_tokenizer *shared, crank_text text, size_t ma
 {
     CRANK_CHECK(shared != NULL && bytes != NULL && max_tokens > 0, INVALID_ARGUMENT, error,
                 "crank_cut: tokenizer and bytes must not be NULL, max_tokens not 0");
+    CRANK_CHECK(text.data != NULL || text.bytes == 0, INVALID_ARGUMENT, error,
+                "crank_cut: data is NULL but bytes is %zu", text.bytes);
     *bytes = text.bytes;
-    if (text.bytes <= max_tokens) return CRANK_OK; /* a token has a byte at least */
+    /* Few bytes say nothing: U+FDFA is 3 of them and becomes 18 letters. */
+    if (text.bytes == 0) return CRANK_OK;
     crank_tokenizer *t = (crank_tokenizer *)shared;
     unsigned flags = specials_as_text ? TOK_SPECIALS_AS_TEXT : TOK_DEFAULT;
     pthread_mutex_lock(&t->lock);

@@ -2,8 +2,10 @@
  * library. */
 #define _DEFAULT_SOURCE
 #include <criterion/criterion.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <zlib.h>
 
 #include "crank.h"
 #include "support/scratch.h"
@@ -59,6 +61,31 @@ Test(cut, ends_behind_the_last_token)
         crank_cut(crank_model_tokenizer(model), (crank_text){text, 18}, 0, 0, &kept, &error),
         CRANK_INVALID_ARGUMENT);
     crank_model_close(model);
+    scratch_close(dir);
+    leak_check();
+}
+
+/* A normaliser may make 18 letters of 3 bytes: a text of few bytes can have more tokens. */
+Test(cut, a_character_that_becomes_many_tokens)
+{
+    scratch_open(dir);
+    FILE *out = fopen(scratch_path(dir, "tokenizer.json"), "wb");
+    gzFile in = gzopen(CRANK_SOURCE_DIR "/tests/fixtures/tokenizer/unigram/xlmr.json.gz", "rb");
+    cr_assert(out != NULL && in != NULL);
+    char buffer[4096];
+    for (int n; (n = gzread(in, buffer, sizeof buffer)) > 0;) fwrite(buffer, 1, (size_t)n, out);
+    gzclose(in);
+    fclose(out);
+    crank_tokenizer *tokenizer = NULL;
+    crank_error error = {0};
+    cr_assert_eq(crank_tokenizer_open(&tokenizer, dir, &error), CRANK_OK, "%s", error.message);
+    crank_text text = {"\xEF\xB7\xBA\xEF\xB7\xBA", 6};
+    size_t kept = 0;
+    cr_expect_eq(crank_cut(tokenizer, text, 6, 0, &kept, &error), CRANK_OK);
+    cr_expect_eq(kept, 3);
+    cr_expect_eq(crank_cut(tokenizer, text, 100, 0, &kept, &error), CRANK_OK);
+    cr_expect_eq(kept, 6);
+    crank_tokenizer_close(tokenizer);
     scratch_close(dir);
     leak_check();
 }
