@@ -64,7 +64,7 @@ static crank_status take_text(const uint8_t *at, size_t image_bytes, uint32_t ca
     uint32_t arch;
     char suffix;
     CRANK_CHECK(!begins_with(at, image_bytes, ELF_MAGIC), UNSUPPORTED, error,
-                "a cubin alone: the emulator needs PTX (nvcc -fatbin "
+                "an ELF file, a cubin alone if it is one: the emulator needs PTX (nvcc -fatbin "
                 "-gencode arch=compute_80,code=compute_80 --compress-mode=none)");
     CRANK_CHECK(read_target((const char *)at, length, &arch, &suffix), FORMAT, error,
                 "neither a fatbin nor PTX text");
