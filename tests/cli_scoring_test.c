@@ -736,17 +736,17 @@ Test(synth, makes_a_folder_that_scores_and_repeats)
     process_make_folder(folder);
     const char *a = commands_path(folder, "a"), *b = commands_path(folder, "b");
     const char *const names[] = {a, b};
-    char *scores[2];
+    process_result scores[2];
     for (int i = 0; i < 2; i++) {
         process_result result =
             commands_run(NULL, "synth", "tinybert-l4", "-o", names[i], "--seed", "5", NULL);
         commands_expect_code(&result, 0);
         process_free(&result);
-        result = commands_run("waaaa\twbaaa wcaaa\n", "score", "-m", names[i], NULL);
-        commands_expect_code(&result, 0);
-        scores[i] = result.out;
+        scores[i] = commands_run("waaaa\twbaaa wcaaa\n", "score", "-m", names[i], NULL);
+        commands_expect_code(&scores[i], 0);
     }
-    cr_expect_str_eq(scores[0], scores[1]);
+    cr_expect_str_eq(scores[0].out, scores[1].out);
+    for (int i = 0; i < 2; i++) process_free(&scores[i]);
     process_result result = commands_run(NULL, "synth", "tinybert-l4", "-o", "/proc/x", NULL);
     commands_expect_code(&result, 2);
     process_free(&result);

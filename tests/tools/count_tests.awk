@@ -2,8 +2,10 @@
 # program, the output of those that failed, and at the end "COUNTS passed failed skipped".
 #
 # A Criterion program counts its tests; a test that printed "SKIPPED: reason" (or used cr_skip)
-# counts as skipped, for Criterion itself counts it as passing or not at all. A program with a last
-# line "N passed, N failed, N skipped" counts by that. Any other program is one test.
+# counts as skipped, for Criterion itself counts it as passing or not at all. A sanitizer's report is
+# a failure: Criterion runs each test in a process of its own and does not look at how that ends. A
+# program with a last line "N passed, N failed, N skipped" counts by that. Any other program is one
+# test.
 
 function clean(s) { gsub(/\033\[[0-9;]*m/, "", s); return s }
 
@@ -20,6 +22,7 @@ match($0, /^[0-9]+: /) {
         if (!(reason in reasons)) reasons[reason] = ++n_reasons
         times[reason]++
     }
+    if (line ~ /==[0-9]+==(ERROR|WARNING): [A-Za-z]*Sanitizer/ || line ~ /:[0-9]+:[0-9]+: runtime error: /) report[id]++
     if (line ~ /^\[(PASS|FAIL|SKIP|ERR *|CRASH|----)\]/ || line ~ /^\[RUN *\]/) criterion[id] = 1
     if (line ~ /^\[PASS\]/) {
         if (pending[id]) skip[id]++; else pass[id]++
@@ -52,6 +55,7 @@ match($0, /^[0-9]+: /) {
     p = 0 + pass[id]; f = 0 + fail[id]; s = 0 + skip[id]
     if (own[id]) { p = own_pass[id]; f = own_fail[id]; s = own_skip[id] }
     else if (!criterion[id]) { p = (good && !pending[id]); s = (good && pending[id]); f = !good }
+    if (report[id]) good = 0
     if (!good && f == 0) f = 1
     passed += p; failed += f; skipped += s
     seconds = $0
@@ -62,6 +66,6 @@ match($0, /^[0-9]+: /) {
 }
 
 END {
-    for (reason in reasons) printf "    skipped: %s%s\n", reason, times[reason] > 1 ? " (" times[reason] " times)" : ""
+    for (reason in reasons) printf "    skipped: %s%s\n", reason, (times[reason] > 1 ? " (" times[reason] " times)" : "")
     printf "COUNTS %d %d %d\n", passed, failed, skipped
 }
