@@ -134,8 +134,9 @@ struct architecture {
     /* Fills model->encoder's sizes, activation, token rules and reader->dims from the config.
      * layers may be allocated here through model_add_layers. */
     crank_status (*configure)(model_reader *r, crank_error *error);
-    /* The names of its tensors; chosen after configure (heads differ by how a file was saved). */
-    const bind_table *(*table)(const model_reader *r, unsigned *conditions);
+    const bind_table *names; /* of its tensors */
+    /* Which of them count: bits of names' rows; asked after configure. */
+    unsigned (*conditions)(const model_reader *r);
     /* Declares every weight to r->store and fills the readout. */
     crank_status (*declare)(model_reader *r, crank_error *error);
     /* After the weights are loaded: pointers that several layers share. NULL: none. */

@@ -203,10 +203,10 @@ crank_status reader_declare(model_reader *r, const ops_layout *layout, crank_err
     if (r->converted) {
         CRANK_TRY(read_dims(r, error));
     } else {
-        unsigned conditions = 0;
-        const bind_table *table = arch->table(r, &conditions);
+        unsigned conditions = arch->conditions(r);
         int n_layers = r->n_bound_layers > 0 ? r->n_bound_layers : r->model->encoder.n_layers;
-        CRANK_TRY(bind_open(&r->bound, r->file, table, &r->dims, n_layers, conditions, error));
+        CRANK_TRY(
+            bind_open(&r->bound, r->file, arch->names, &r->dims, n_layers, conditions, error));
     }
     store_open(&r->store, r->converted ? NULL : &r->bound, r->file, layout, r->file_layout);
     CRANK_TRY(arch->declare(r, error));

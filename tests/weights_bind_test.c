@@ -23,8 +23,12 @@ static const bind_row rows[] = {
     {POOL_W, "@pooler.dense.weight", "D,D", 0, 0},
     {HEAD_W, "classifier.weight|score.weight", "N,D", 0, 1},
 };
-static const bind_table table = {rows, sizeof rows / sizeof rows[0], N_FIELDS, "bert.|",
-                                 "*.bias|*key.*|*value.*|*output.*|*intermediate.*"};
+static const bind_table table = {rows,
+                                 sizeof rows / sizeof rows[0],
+                                 N_FIELDS,
+                                 "bert.|",
+                                 "*.bias|*key.*|*value.*|*output.*|*intermediate.*",
+                                 NULL};
 
 static safetensors *open_golden(const char *name)
 {
@@ -107,8 +111,8 @@ static const bind_row small_rows[] = {
     {E, "@extra", "2,D", BIND_OPTIONAL | BIND_ANY_DTYPE, 0},
     {SCALAR, "scalar", "", 0, 2},
 };
-static const bind_table small = {small_rows, sizeof small_rows / sizeof small_rows[0], N_SMALL,
-                                 "m.|", "junk.*|*.old"};
+static const bind_table small = {
+    small_rows, sizeof small_rows / sizeof small_rows[0], N_SMALL, "m.|", "junk.*|*.old", "top.*"};
 
 Test(bind, rules_of_names_and_shapes)
 {
@@ -135,6 +139,29 @@ Test(bind, rules_of_names_and_shapes)
     cr_assert_null(bind_get(&b, SCALAR, 0));
     bind_close(&b);
     bind_close(&b);
+    safetensors_close(st);
+    scratch_close(dir);
+    leak_check();
+}
+
+Test(bind, a_head_may_stand_unused_only_where_none_is_wanted)
+{
+    static const made tensors[] = {
+        {"a.weight", DTYPE_F32, 2, {10, 4}},
+        {"c.LayerNorm.weight", DTYPE_F32, 1, {4}},
+        {"top.weight", DTYPE_F32, 2, {1, 4}},
+    };
+    char dir[SCRATCH_BYTES];
+    crank_error error = {0};
+    bindings b;
+    bind_dims dims = {.size = {['D'] = 4}};
+    scratch_open(dir);
+    safetensors *st = make(dir, tensors, sizeof tensors / sizeof tensors[0]);
+    cr_assert_eq(bind_open(&b, st, &small, &dims, 1, 0, &error), CRANK_OK, "%s", error.message);
+    bind_close(&b);
+    cr_assert_eq(bind_open(&b, st, &small, &dims, 1, BIND_WITH_HEAD, &error), CRANK_MODEL);
+    cr_assert(strstr(error.message, "1 tensor is unexpected: top.weight") != NULL, "%s",
+              error.message);
     safetensors_close(st);
     scratch_close(dir);
     leak_check();
@@ -215,7 +242,7 @@ Test(bind, a_size_must_agree_wherever_its_letter_stands)
 {
     static const bind_row rows2[] = {
         {0, "head.weight", "N,D", 0, 0}, {1, "head.bias", "N", 0, 0}, {2, "wide", "2N", 0, 0}};
-    static const bind_table table2 = {rows2, 3, 3, NULL, NULL};
+    static const bind_table table2 = {rows2, 3, 3, NULL, NULL, NULL};
     static const made good[] = {{"head.weight", DTYPE_F32, 2, {3, 4}},
                                 {"head.bias", DTYPE_F32, 1, {3}},
                                 {"wide", DTYPE_F32, 1, {6}}};

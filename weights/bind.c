@@ -321,7 +321,9 @@ static void bind_rows(const binder *b, unsigned conditions)
     }
     for (size_t i = 0; i < safetensors_count(b->file); i++) {
         const char *name = safetensors_at(b->file, i)->name;
-        if (!b->used[i] && !matches(b->table->ignore, name) && !matches(BIND_IGNORE_ALWAYS, name)) {
+        bool known = matches(b->table->ignore, name) || matches(BIND_IGNORE_ALWAYS, name) ||
+                     (!(conditions & BIND_WITH_HEAD) && matches(b->table->head, name));
+        if (!b->used[i] && !known) {
             note(b->problems, UNEXPECTED, "%.160s", name);
         }
     }

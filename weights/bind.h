@@ -12,7 +12,7 @@
  *         {HEAD_W, "classifier.weight", "N,D"},
  *     };
  *     static const bind_table table = {
- *         rows, sizeof rows / sizeof rows[0], N_FIELDS, "bert.|", "cls.*"};
+ *         rows, sizeof rows / sizeof rows[0], N_FIELDS, "bert.|", "cls.*", NULL};
  *
  *     bind_dims dims = {.size = {['V'] = 30522, ['D'] = 384}};       N unknown: read from the file
  *     bindings b = {0};
@@ -58,7 +58,11 @@ typedef struct bind_table {
     const char *prefixes; /* "bert.|": with "bert." or with none; NULL: none */
     const char *ignore; /* names that may stand in the file unused, '|'-separated, '*' is anything;
                          * beside BIND_IGNORE_ALWAYS */
+    const char *head;   /* the same, unless BIND_WITH_HEAD is among the conditions */
 } bind_table;
+
+/* The bit of `when` and `conditions` that has one meaning for all tables. */
+enum { BIND_WITH_HEAD = 1 };
 
 /* Buffers that hold no weights, and our own padding. */
 #define BIND_IGNORE_ALWAYS "*position_ids|*token_type_ids|*attn.masked_bias|*inv_freq|crank.*"

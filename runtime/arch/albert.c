@@ -3,49 +3,29 @@
 #include "memory.h"
 #include "runtime/arch/bert_like.h"
 
+/* clang-format off */
+#define BLOCK "@encoder.albert_layer_groups.%g.albert_layers.%j."
 static const bind_row rows[] = {
-    {WORD, "@embeddings.word_embeddings.weight", "V,E", 0, 0},
-    {POSITION, "@embeddings.position_embeddings.weight", "P,E", 0, 0},
-    {TYPE, "@embeddings.token_type_embeddings.weight", "T,E", 0, 0},
-    {EMBEDDING_G, "@embeddings.LayerNorm.weight", "E", 0, 0},
-    {EMBEDDING_B, "@embeddings.LayerNorm.bias", "E", 0, 0},
-    {PROJECT_W, "@encoder.embedding_hidden_mapping_in.weight", "D,E", 0, 0},
-    {PROJECT_B, "@encoder.embedding_hidden_mapping_in.bias", "D", 0, 0},
-    {Q_W, "@encoder.albert_layer_groups.%g.albert_layers.%j.attention.query.weight", "D,D", 0, 0},
-    {Q_B, "@encoder.albert_layer_groups.%g.albert_layers.%j.attention.query.bias", "D", 0, 0},
-    {K_W, "@encoder.albert_layer_groups.%g.albert_layers.%j.attention.key.weight", "D,D", 0, 0},
-    {K_B, "@encoder.albert_layer_groups.%g.albert_layers.%j.attention.key.bias", "D", 0, 0},
-    {V_W, "@encoder.albert_layer_groups.%g.albert_layers.%j.attention.value.weight", "D,D", 0, 0},
-    {V_B, "@encoder.albert_layer_groups.%g.albert_layers.%j.attention.value.bias", "D", 0, 0},
-    {O_W, "@encoder.albert_layer_groups.%g.albert_layers.%j.attention.dense.weight", "D,D", 0, 0},
-    {O_B, "@encoder.albert_layer_groups.%g.albert_layers.%j.attention.dense.bias", "D", 0, 0},
-    {ATTN_G, "@encoder.albert_layer_groups.%g.albert_layers.%j.attention.LayerNorm.weight", "D", 0,
-     0},
-    {ATTN_B, "@encoder.albert_layer_groups.%g.albert_layers.%j.attention.LayerNorm.bias", "D", 0,
-     0},
-    {FFN_IN_W, "@encoder.albert_layer_groups.%g.albert_layers.%j.ffn.weight", "F,D", 0, 0},
-    {FFN_IN_B, "@encoder.albert_layer_groups.%g.albert_layers.%j.ffn.bias", "F", 0, 0},
-    {FFN_OUT_W, "@encoder.albert_layer_groups.%g.albert_layers.%j.ffn_output.weight", "D,F", 0, 0},
-    {FFN_OUT_B, "@encoder.albert_layer_groups.%g.albert_layers.%j.ffn_output.bias", "D", 0, 0},
-    {FFN_G, "@encoder.albert_layer_groups.%g.albert_layers.%j.full_layer_layer_norm.weight", "D", 0,
-     0},
-    {FFN_B, "@encoder.albert_layer_groups.%g.albert_layers.%j.full_layer_layer_norm.bias", "D", 0,
-     0},
-    {DENSE_W, "@pooler.weight", "D,D", 0, WITH_HEAD},
-    {DENSE_B, "@pooler.bias", "D", 0, WITH_HEAD},
-    {OUT_W, "classifier.weight", "N,D", 0, WITH_HEAD},
-    {OUT_B, "classifier.bias", "N", 0, WITH_HEAD},
+    EMBEDDINGS("E"),
+    TOKEN_TYPES("E"),
+    LINEAR(PROJECT, "@encoder.embedding_hidden_mapping_in", "D", "E"),
+    LINEAR(Q, BLOCK "attention.query", "D", "D"),
+    LINEAR(K, BLOCK "attention.key", "D", "D"),
+    LINEAR(V, BLOCK "attention.value", "D", "D"),
+    LINEAR(O, BLOCK "attention.dense", "D", "D"),
+    NORM(ATTN, BLOCK "attention.LayerNorm", "D"),
+    LINEAR(FFN_IN, BLOCK "ffn", "F", "D"),
+    LINEAR(FFN_OUT, BLOCK "ffn_output", "D", "F"),
+    NORM(FFN, BLOCK "full_layer_layer_norm", "D"),
+    POOLER_HEAD("@pooler"),
 };
-static const bind_table with_head = {rows, N_ROWS(rows), BERT_LIKE_FIELDS, "albert.|",
-                                     "predictions.*|sop_classifier.*"};
-static const bind_table without_head = {rows, N_ROWS(rows), BERT_LIKE_FIELDS, "albert.|",
-                                        "predictions.*|sop_classifier.*|*pooler.*|classifier.*"};
-
-static const bind_table *table(const model_reader *r, unsigned *conditions)
-{
-    *conditions = bert_like_conditions(r);
-    return *conditions & WITH_HEAD ? &with_head : &without_head;
-}
+/* clang-format on */
+static const bind_table names = {.rows = rows,
+                                 .n_rows = N_ROWS(rows),
+                                 .n_fields = BERT_LIKE_FIELDS,
+                                 .prefixes = "albert.|",
+                                 .ignore = "predictions.*|sop_classifier.*",
+                                 .head = UNUSED_HEAD};
 
 /* Whose weights each layer has: the bind table's layer, group * inner_group_num + place in it. */
 #define MAX_LAYERS 1024
@@ -121,7 +101,8 @@ static void close_family(crank_model *m)
 static const char *const model_types[] = {"albert", NULL};
 const architecture architecture_albert = {.model_types = model_types,
                                           .configure = configure,
-                                          .table = table,
+                                          .names = &names,
+                                          .conditions = bert_like_conditions,
                                           .declare = declare,
                                           .share = share,
                                           .close = close_family};

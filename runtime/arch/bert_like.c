@@ -74,3 +74,12 @@ void bert_like_head(model_reader *r, ops_activation activation)
                         .out_bias = OUT_B};
     model_head(r, &head, r->model->encoder.width, (int32_t)r->dims.size['N']);
 }
+
+crank_status bert_like_declare(model_reader *r, ops_activation head, crank_error *error)
+{
+    float epsilon;
+    CRANK_TRY(bert_like_begin(r, 1e-12, PROJECT_NARROW, &epsilon, error));
+    bert_like_layers(r, epsilon);
+    bert_like_head(r, head);
+    return CRANK_OK;
+}

@@ -16,9 +16,50 @@ enum {
 };
 /* clang-format on */
 
-enum { WITH_HEAD = 1, WITH_PROJECTION = 2, WITH_MORE = 4 }; /* bind conditions */
+enum { WITH_HEAD = BIND_WITH_HEAD, WITH_PROJECTION = 2, WITH_MORE = 4 }; /* bind conditions */
 
 #define N_ROWS(rows) ((int)(sizeof(rows) / sizeof((rows)[0])))
+
+/* ---- rows that several families list: names as BERT's files have them ---- */
+
+/* clang-format off */
+/* A matrix [rows, cols] with its bias, fields F_W and F_B; a norm, fields F_G and F_B. */
+#define LINEAR_WHEN(field, name, rows, cols, when) \
+    {field##_W, name ".weight", rows "," cols, 0, when}, {field##_B, name ".bias", rows, 0, when}
+#define LINEAR(field, name, rows, cols) LINEAR_WHEN(field, name, rows, cols, 0)
+#define NORM(field, name, width) \
+    {field##_G, name ".weight", width, 0, 0}, {field##_B, name ".bias", width, 0, 0}
+
+#define EMBEDDINGS(width) \
+    {WORD, "@embeddings.word_embeddings.weight", "V," width, 0, 0}, \
+    {POSITION, "@embeddings.position_embeddings.weight", "P," width, 0, 0}, \
+    NORM(EMBEDDING, "@embeddings.LayerNorm", width)
+#define TOKEN_TYPES(width) {TYPE, "@embeddings.token_type_embeddings.weight", "T," width, 0, 0}
+
+#define BERT_SELF "@encoder.layer.%d.attention.self."
+#define BERT_QKV \
+    LINEAR(Q, BERT_SELF "query", "D", "D"), \
+    LINEAR(K, BERT_SELF "key", "D", "D"), \
+    LINEAR(V, BERT_SELF "value", "D", "D")
+#define BERT_ATTENTION_OUT \
+    LINEAR(O, "@encoder.layer.%d.attention.output.dense", "D", "D"), \
+    NORM(ATTN, "@encoder.layer.%d.attention.output.LayerNorm", "D")
+#define BERT_FFN \
+    LINEAR(FFN_IN, "@encoder.layer.%d.intermediate.dense", "F", "D"), \
+    LINEAR(FFN_OUT, "@encoder.layer.%d.output.dense", "D", "F"), \
+    NORM(FFN, "@encoder.layer.%d.output.LayerNorm", "D")
+
+/* The head: BERT's pooler and classifier, or RoBERTa's dense and out_proj. */
+#define POOLER_HEAD(pooler) \
+    LINEAR_WHEN(DENSE, pooler, "D", "D", WITH_HEAD), \
+    LINEAR_WHEN(OUT, "classifier", "N", "D", WITH_HEAD)
+#define DENSE_HEAD \
+    LINEAR_WHEN(DENSE, "classifier.dense", "D", "D", WITH_HEAD), \
+    LINEAR_WHEN(OUT, "classifier.out_proj", "N", "D", WITH_HEAD)
+/* What bi-encoders and ColBERT's files may keep of it (linear.weight: Stanford's projection, which
+ * runtime/modules.c reads). */
+#define UNUSED_HEAD "*pooler.*|classifier.*|linear.weight"
+/* clang-format on */
 
 /* WITH_HEAD for cross-encoders; WITH_PROJECTION when dims E and D differ. */
 unsigned bert_like_conditions(const model_reader *r);
@@ -41,5 +82,7 @@ void bert_like_layer(model_reader *r, int l, float epsilon);
 void bert_like_layers(model_reader *r, float epsilon);
 /* The head of cross-encoders, on the first token; nothing for vectors. */
 void bert_like_head(model_reader *r, ops_activation activation);
+/* All of it for a family that differs from BERT in names and the head's activation alone. */
+crank_status bert_like_declare(model_reader *r, ops_activation head, crank_error *error);
 
 #endif

@@ -30,50 +30,32 @@ enum {
 };
 
 /* clang-format off */
-#define SELF "@encoder.layer.%d.attention.self."
-/* clang-format on */
-
 static const bind_row rows[] = {
     {WORD, "@embeddings.word_embeddings.weight", "V,E", 0, 0},
     {POSITION, "@embeddings.position_embeddings.weight", "P,E", 0, WITH_POSITIONS},
     {TYPE, "@embeddings.token_type_embeddings.weight", "T,E", 0, WITH_TYPES},
-    {EMBEDDING_G, "@embeddings.LayerNorm.weight", "D", 0, 0},
-    {EMBEDDING_B, "@embeddings.LayerNorm.bias", "D", 0, 0},
+    NORM(EMBEDDING, "@embeddings.LayerNorm", "D"),
     {PROJECT_W, "@embeddings.embed_proj.weight", "D,E", 0, WITH_PROJECTION},
     {RELATIVE, "@encoder.rel_embeddings.weight", "R,D", 0, WITH_RELATIVE},
     {RELATIVE_G, "@encoder.LayerNorm.weight", "D", 0, WITH_NORM | WITH_RELATIVE},
     {RELATIVE_B, "@encoder.LayerNorm.bias", "D", 0, WITH_NORM | WITH_RELATIVE},
-    {Q_W, SELF "query_proj.weight", "D,D", 0, 0},
-    {Q_B, SELF "query_proj.bias", "D", 0, 0},
-    {K_W, SELF "key_proj.weight", "D,D", 0, 0},
-    {K_B, SELF "key_proj.bias", "D", 0, 0},
-    {V_W, SELF "value_proj.weight", "D,D", 0, 0},
-    {V_B, SELF "value_proj.bias", "D", 0, 0},
-    {POSITION_KEY_W, SELF "pos_key_proj.weight", "D,D", 0, OWN_KEY},
-    {POSITION_KEY_B, SELF "pos_key_proj.bias", "D", 0, OWN_KEY},
-    {POSITION_QUERY_W, SELF "pos_query_proj.weight", "D,D", 0, OWN_QUERY},
-    {POSITION_QUERY_B, SELF "pos_query_proj.bias", "D", 0, OWN_QUERY},
-    {O_W, "@encoder.layer.%d.attention.output.dense.weight", "D,D", 0, 0},
-    {O_B, "@encoder.layer.%d.attention.output.dense.bias", "D", 0, 0},
-    {ATTN_G, "@encoder.layer.%d.attention.output.LayerNorm.weight", "D", 0, 0},
-    {ATTN_B, "@encoder.layer.%d.attention.output.LayerNorm.bias", "D", 0, 0},
-    {FFN_IN_W, "@encoder.layer.%d.intermediate.dense.weight", "F,D", 0, 0},
-    {FFN_IN_B, "@encoder.layer.%d.intermediate.dense.bias", "F", 0, 0},
-    {FFN_OUT_W, "@encoder.layer.%d.output.dense.weight", "D,F", 0, 0},
-    {FFN_OUT_B, "@encoder.layer.%d.output.dense.bias", "D", 0, 0},
-    {FFN_G, "@encoder.layer.%d.output.LayerNorm.weight", "D", 0, 0},
-    {FFN_B, "@encoder.layer.%d.output.LayerNorm.bias", "D", 0, 0},
-    {DENSE_W, "pooler.dense.weight", "D,D", 0, WITH_HEAD},
-    {DENSE_B, "pooler.dense.bias", "D", 0, WITH_HEAD},
-    {OUT_W, "classifier.weight", "N,D", 0, WITH_HEAD},
-    {OUT_B, "classifier.bias", "N", 0, WITH_HEAD},
+    LINEAR(Q, BERT_SELF "query_proj", "D", "D"),
+    LINEAR(K, BERT_SELF "key_proj", "D", "D"),
+    LINEAR(V, BERT_SELF "value_proj", "D", "D"),
+    LINEAR_WHEN(POSITION_KEY, BERT_SELF "pos_key_proj", "D", "D", OWN_KEY),
+    LINEAR_WHEN(POSITION_QUERY, BERT_SELF "pos_query_proj", "D", "D", OWN_QUERY),
+    BERT_ATTENTION_OUT,
+    BERT_FFN,
+    POOLER_HEAD("pooler.dense"),
 };
-static const bind_table with_head = {
-    rows, N_ROWS(rows), N_FIELDS, "deberta.|",
-    "lm_predictions.*|mask_predictions.*|cls.*|*encoder.LayerNorm.*"};
-static const bind_table without_head = {
-    rows, N_ROWS(rows), N_FIELDS, "deberta.|",
-    "lm_predictions.*|mask_predictions.*|cls.*|pooler.*|classifier.*|*encoder.LayerNorm.*"};
+/* clang-format on */
+static const bind_table names = {
+    .rows = rows,
+    .n_rows = N_ROWS(rows),
+    .n_fields = N_FIELDS,
+    .prefixes = "deberta.|",
+    .ignore = "lm_predictions.*|mask_predictions.*|cls.*|*encoder.LayerNorm.*",
+    .head = UNUSED_HEAD};
 
 /* What is computed from the weights at load, one request per layer and side. */
 typedef struct projection {
@@ -95,17 +77,17 @@ typedef struct family {
     int32_t span;
 } family;
 
-static const bind_table *table(const model_reader *r, unsigned *conditions)
+static unsigned conditions(const model_reader *r)
 {
     const family *f = r->model->family;
-    *conditions = bert_like_conditions(r);
-    if (f->norm) *conditions |= WITH_NORM;
-    if (f->relative) *conditions |= WITH_RELATIVE;
-    if (f->types) *conditions |= WITH_TYPES;
-    if (f->positions) *conditions |= WITH_POSITIONS;
-    if (f->relative && f->own_projections && f->content_to_position) *conditions |= OWN_KEY;
-    if (f->relative && f->own_projections && f->position_to_content) *conditions |= OWN_QUERY;
-    return *conditions & WITH_HEAD ? &with_head : &without_head;
+    unsigned bits = bert_like_conditions(r);
+    if (f->norm) bits |= WITH_NORM;
+    if (f->relative) bits |= WITH_RELATIVE;
+    if (f->types) bits |= WITH_TYPES;
+    if (f->positions) bits |= WITH_POSITIONS;
+    if (f->relative && f->own_projections && f->content_to_position) bits |= OWN_KEY;
+    if (f->relative && f->own_projections && f->position_to_content) bits |= OWN_QUERY;
+    return bits;
 }
 
 /* "p2c|c2p", or a list of the two since transformers 5. */
@@ -318,7 +300,8 @@ static void close_family(crank_model *m)
 static const char *const model_types[] = {"deberta-v2", NULL};
 const architecture architecture_deberta = {.model_types = model_types,
                                            .configure = configure,
-                                           .table = table,
+                                           .names = &names,
+                                           .conditions = conditions,
                                            .declare = declare,
                                            .share = share,
                                            .close = close_family};

@@ -2,42 +2,26 @@
  * is pre_classifier, relu and classifier on the first token. The norms' epsilon is fixed. */
 #include "runtime/arch/bert_like.h"
 
+/* clang-format off */
 static const bind_row rows[] = {
-    {WORD, "@embeddings.word_embeddings.weight", "V,D", 0, 0},
-    {POSITION, "@embeddings.position_embeddings.weight", "P,D", 0, 0},
-    {EMBEDDING_G, "@embeddings.LayerNorm.weight", "D", 0, 0},
-    {EMBEDDING_B, "@embeddings.LayerNorm.bias", "D", 0, 0},
-    {Q_W, "@transformer.layer.%d.attention.q_lin.weight", "D,D", 0, 0},
-    {Q_B, "@transformer.layer.%d.attention.q_lin.bias", "D", 0, 0},
-    {K_W, "@transformer.layer.%d.attention.k_lin.weight", "D,D", 0, 0},
-    {K_B, "@transformer.layer.%d.attention.k_lin.bias", "D", 0, 0},
-    {V_W, "@transformer.layer.%d.attention.v_lin.weight", "D,D", 0, 0},
-    {V_B, "@transformer.layer.%d.attention.v_lin.bias", "D", 0, 0},
-    {O_W, "@transformer.layer.%d.attention.out_lin.weight", "D,D", 0, 0},
-    {O_B, "@transformer.layer.%d.attention.out_lin.bias", "D", 0, 0},
-    {ATTN_G, "@transformer.layer.%d.sa_layer_norm.weight", "D", 0, 0},
-    {ATTN_B, "@transformer.layer.%d.sa_layer_norm.bias", "D", 0, 0},
-    {FFN_IN_W, "@transformer.layer.%d.ffn.lin1.weight", "F,D", 0, 0},
-    {FFN_IN_B, "@transformer.layer.%d.ffn.lin1.bias", "F", 0, 0},
-    {FFN_OUT_W, "@transformer.layer.%d.ffn.lin2.weight", "D,F", 0, 0},
-    {FFN_OUT_B, "@transformer.layer.%d.ffn.lin2.bias", "D", 0, 0},
-    {FFN_G, "@transformer.layer.%d.output_layer_norm.weight", "D", 0, 0},
-    {FFN_B, "@transformer.layer.%d.output_layer_norm.bias", "D", 0, 0},
-    {DENSE_W, "pre_classifier.weight", "D,D", 0, WITH_HEAD},
-    {DENSE_B, "pre_classifier.bias", "D", 0, WITH_HEAD},
-    {OUT_W, "classifier.weight", "N,D", 0, WITH_HEAD},
-    {OUT_B, "classifier.bias", "N", 0, WITH_HEAD},
+    EMBEDDINGS("D"),
+    LINEAR(Q, "@transformer.layer.%d.attention.q_lin", "D", "D"),
+    LINEAR(K, "@transformer.layer.%d.attention.k_lin", "D", "D"),
+    LINEAR(V, "@transformer.layer.%d.attention.v_lin", "D", "D"),
+    LINEAR(O, "@transformer.layer.%d.attention.out_lin", "D", "D"),
+    NORM(ATTN, "@transformer.layer.%d.sa_layer_norm", "D"),
+    LINEAR(FFN_IN, "@transformer.layer.%d.ffn.lin1", "F", "D"),
+    LINEAR(FFN_OUT, "@transformer.layer.%d.ffn.lin2", "D", "F"),
+    NORM(FFN, "@transformer.layer.%d.output_layer_norm", "D"),
+    POOLER_HEAD("pre_classifier"),
 };
-static const bind_table with_head = {rows, N_ROWS(rows), BERT_LIKE_FIELDS, "distilbert.|",
-                                     "vocab_*"};
-static const bind_table without_head = {rows, N_ROWS(rows), BERT_LIKE_FIELDS, "distilbert.|",
-                                        "vocab_*|pre_classifier.*|classifier.*|linear.weight"};
-
-static const bind_table *table(const model_reader *r, unsigned *conditions)
-{
-    *conditions = bert_like_conditions(r);
-    return *conditions & WITH_HEAD ? &with_head : &without_head;
-}
+/* clang-format on */
+static const bind_table names = {.rows = rows,
+                                 .n_rows = N_ROWS(rows),
+                                 .n_fields = BERT_LIKE_FIELDS,
+                                 .prefixes = "distilbert.|",
+                                 .ignore = "vocab_*",
+                                 .head = "pre_classifier.*|" UNUSED_HEAD};
 
 static crank_status configure(model_reader *r, crank_error *error)
 {
@@ -49,13 +33,12 @@ static crank_status configure(model_reader *r, crank_error *error)
 
 static crank_status declare(model_reader *r, crank_error *error)
 {
-    float epsilon;
-    CRANK_TRY(bert_like_begin(r, 1e-12, PROJECT_NARROW, &epsilon, error));
-    bert_like_layers(r, epsilon);
-    bert_like_head(r, OPS_RELU);
-    return CRANK_OK;
+    return bert_like_declare(r, OPS_RELU, error);
 }
 
 static const char *const model_types[] = {"distilbert", NULL};
-const architecture architecture_distilbert = {
-    .model_types = model_types, .configure = configure, .table = table, .declare = declare};
+const architecture architecture_distilbert = {.model_types = model_types,
+                                              .configure = configure,
+                                              .names = &names,
+                                              .conditions = bert_like_conditions,
+                                              .declare = declare};

@@ -2,45 +2,23 @@
  * after their norm. The head is dense, gelu and out_proj on the first token; no pooler. */
 #include "runtime/arch/bert_like.h"
 
+/* clang-format off */
 static const bind_row rows[] = {
-    {WORD, "@embeddings.word_embeddings.weight", "V,E", 0, 0},
-    {POSITION, "@embeddings.position_embeddings.weight", "P,E", 0, 0},
-    {TYPE, "@embeddings.token_type_embeddings.weight", "T,E", 0, 0},
-    {EMBEDDING_G, "@embeddings.LayerNorm.weight", "E", 0, 0},
-    {EMBEDDING_B, "@embeddings.LayerNorm.bias", "E", 0, 0},
-    {PROJECT_W, "@embeddings_project.weight", "D,E", 0, WITH_PROJECTION},
-    {PROJECT_B, "@embeddings_project.bias", "D", 0, WITH_PROJECTION},
-    {Q_W, "@encoder.layer.%d.attention.self.query.weight", "D,D", 0, 0},
-    {Q_B, "@encoder.layer.%d.attention.self.query.bias", "D", 0, 0},
-    {K_W, "@encoder.layer.%d.attention.self.key.weight", "D,D", 0, 0},
-    {K_B, "@encoder.layer.%d.attention.self.key.bias", "D", 0, 0},
-    {V_W, "@encoder.layer.%d.attention.self.value.weight", "D,D", 0, 0},
-    {V_B, "@encoder.layer.%d.attention.self.value.bias", "D", 0, 0},
-    {O_W, "@encoder.layer.%d.attention.output.dense.weight", "D,D", 0, 0},
-    {O_B, "@encoder.layer.%d.attention.output.dense.bias", "D", 0, 0},
-    {ATTN_G, "@encoder.layer.%d.attention.output.LayerNorm.weight", "D", 0, 0},
-    {ATTN_B, "@encoder.layer.%d.attention.output.LayerNorm.bias", "D", 0, 0},
-    {FFN_IN_W, "@encoder.layer.%d.intermediate.dense.weight", "F,D", 0, 0},
-    {FFN_IN_B, "@encoder.layer.%d.intermediate.dense.bias", "F", 0, 0},
-    {FFN_OUT_W, "@encoder.layer.%d.output.dense.weight", "D,F", 0, 0},
-    {FFN_OUT_B, "@encoder.layer.%d.output.dense.bias", "D", 0, 0},
-    {FFN_G, "@encoder.layer.%d.output.LayerNorm.weight", "D", 0, 0},
-    {FFN_B, "@encoder.layer.%d.output.LayerNorm.bias", "D", 0, 0},
-    {DENSE_W, "classifier.dense.weight", "D,D", 0, WITH_HEAD},
-    {DENSE_B, "classifier.dense.bias", "D", 0, WITH_HEAD},
-    {OUT_W, "classifier.out_proj.weight", "N,D", 0, WITH_HEAD},
-    {OUT_B, "classifier.out_proj.bias", "N", 0, WITH_HEAD},
+    EMBEDDINGS("E"),
+    TOKEN_TYPES("E"),
+    LINEAR_WHEN(PROJECT, "@embeddings_project", "D", "E", WITH_PROJECTION),
+    BERT_QKV,
+    BERT_ATTENTION_OUT,
+    BERT_FFN,
+    DENSE_HEAD,
 };
-static const bind_table with_head = {rows, N_ROWS(rows), BERT_LIKE_FIELDS, "electra.|",
-                                     "discriminator_predictions.*"};
-static const bind_table without_head = {rows, N_ROWS(rows), BERT_LIKE_FIELDS, "electra.|",
-                                        "discriminator_predictions.*|classifier.*|linear.weight"};
-
-static const bind_table *table(const model_reader *r, unsigned *conditions)
-{
-    *conditions = bert_like_conditions(r);
-    return *conditions & WITH_HEAD ? &with_head : &without_head;
-}
+/* clang-format on */
+static const bind_table names = {.rows = rows,
+                                 .n_rows = N_ROWS(rows),
+                                 .n_fields = BERT_LIKE_FIELDS,
+                                 .prefixes = "electra.|",
+                                 .ignore = "discriminator_predictions.*",
+                                 .head = UNUSED_HEAD};
 
 static crank_status configure(model_reader *r, crank_error *error)
 {
@@ -53,13 +31,12 @@ static crank_status configure(model_reader *r, crank_error *error)
 
 static crank_status declare(model_reader *r, crank_error *error)
 {
-    float epsilon;
-    CRANK_TRY(bert_like_begin(r, 1e-12, PROJECT_NARROW, &epsilon, error));
-    bert_like_layers(r, epsilon);
-    bert_like_head(r, OPS_GELU);
-    return CRANK_OK;
+    return bert_like_declare(r, OPS_GELU, error);
 }
 
 static const char *const model_types[] = {"electra", NULL};
-const architecture architecture_electra = {
-    .model_types = model_types, .configure = configure, .table = table, .declare = declare};
+const architecture architecture_electra = {.model_types = model_types,
+                                           .configure = configure,
+                                           .names = &names,
+                                           .conditions = bert_like_conditions,
+                                           .declare = declare};

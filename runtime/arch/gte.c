@@ -7,42 +7,35 @@
 #include "memory.h"
 #include "runtime/arch/bert_like.h"
 
+/* clang-format off */
 static const bind_row rows[] = {
     {WORD, "@embeddings.word_embeddings.weight", "V,D", 0, 0},
     {TYPE, "@embeddings.token_type_embeddings.weight", "T,D", 0, WITH_MORE},
-    {EMBEDDING_G, "@embeddings.LayerNorm.weight", "D", 0, 0},
-    {EMBEDDING_B, "@embeddings.LayerNorm.bias", "D", 0, 0},
-    {Q_W, "@encoder.layer.%d.attention.qkv_proj.weight", "3D,D", 0, 0},
-    {Q_B, "@encoder.layer.%d.attention.qkv_proj.bias", "3D", 0, 0},
-    {O_W, "@encoder.layer.%d.attention.o_proj.weight", "D,D", 0, 0},
-    {O_B, "@encoder.layer.%d.attention.o_proj.bias", "D", 0, 0},
-    {ATTN_G, "@encoder.layer.%d.attn_ln.weight", "D", 0, 0},
-    {ATTN_B, "@encoder.layer.%d.attn_ln.bias", "D", 0, 0},
+    NORM(EMBEDDING, "@embeddings.LayerNorm", "D"),
+    LINEAR(Q, "@encoder.layer.%d.attention.qkv_proj", "3D", "D"),
+    LINEAR(O, "@encoder.layer.%d.attention.o_proj", "D", "D"),
+    NORM(ATTN, "@encoder.layer.%d.attn_ln", "D"),
     {FFN_IN_W, "@encoder.layer.%d.mlp.up_gate_proj.weight", "2F,D", 0, 0},
-    {FFN_OUT_W, "@encoder.layer.%d.mlp.down_proj.weight", "D,F", 0, 0},
-    {FFN_OUT_B, "@encoder.layer.%d.mlp.down_proj.bias", "D", 0, 0},
-    {FFN_G, "@encoder.layer.%d.mlp_ln.weight", "D", 0, 0},
-    {FFN_B, "@encoder.layer.%d.mlp_ln.bias", "D", 0, 0},
-    {DENSE_W, "@pooler.dense.weight", "D,D", 0, WITH_HEAD},
-    {DENSE_B, "@pooler.dense.bias", "D", 0, WITH_HEAD},
-    {OUT_W, "classifier.weight", "N,D", 0, WITH_HEAD},
-    {OUT_B, "classifier.bias", "N", 0, WITH_HEAD},
+    LINEAR(FFN_OUT, "@encoder.layer.%d.mlp.down_proj", "D", "F"),
+    NORM(FFN, "@encoder.layer.%d.mlp_ln", "D"),
+    POOLER_HEAD("@pooler.dense"),
 };
-static const bind_table with_head = {rows, N_ROWS(rows), BERT_LIKE_FIELDS, "new.|gte.|",
-                                     "lm_head.*"};
-static const bind_table without_head = {rows, N_ROWS(rows), BERT_LIKE_FIELDS, "new.|gte.|",
-                                        "lm_head.*|*pooler.*|classifier.*"};
+/* clang-format on */
+static const bind_table names = {.rows = rows,
+                                 .n_rows = N_ROWS(rows),
+                                 .n_fields = BERT_LIKE_FIELDS,
+                                 .prefixes = "new.|gte.|",
+                                 .ignore = "lm_head.*",
+                                 .head = UNUSED_HEAD};
 
 typedef struct family {
     rope_table rope;
     double theta, divisor;
 } family;
 
-static const bind_table *table(const model_reader *r, unsigned *conditions)
+static unsigned conditions(const model_reader *r)
 {
-    *conditions = bert_like_conditions(r);
-    if (r->model->tokens.n_types > 0) *conditions |= WITH_MORE;
-    return *conditions & WITH_HEAD ? &with_head : &without_head;
+    return bert_like_conditions(r) | (r->model->tokens.n_types > 0 ? WITH_MORE : 0);
 }
 
 /* What the published code can do besides, and no published re-ranker does. */
@@ -134,7 +127,8 @@ static void close_family(crank_model *m)
 static const char *const model_types[] = {"new", "gte", NULL};
 const architecture architecture_gte = {.model_types = model_types,
                                        .configure = configure,
-                                       .table = table,
+                                       .names = &names,
+                                       .conditions = conditions,
                                        .declare = declare,
                                        .share = share,
                                        .close = close_family};

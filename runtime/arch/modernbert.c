@@ -33,7 +33,7 @@ enum {
     NORM_B,
     N_FIELDS
 };
-enum { WITH_HEAD = 1, ATTENTION_BIAS = 2, MLP_BIAS = 4, NORM_BIAS = 8 };
+enum { WITH_HEAD = BIND_WITH_HEAD, ATTENTION_BIAS = 2, MLP_BIAS = 4, NORM_BIAS = 8 };
 
 static const bind_row rows[] = {
     {WORD, "@embeddings.tok_embeddings.weight", "V,D", 0, 0},
@@ -60,10 +60,12 @@ static const bind_row rows[] = {
     {FINAL_B, "@final_norm.bias", "D", 0, NORM_BIAS},
     {NORM_B, "head.norm.bias", "D", 0, WITH_HEAD | NORM_BIAS},
 };
-static const bind_table with_head = {rows, sizeof rows / sizeof rows[0], N_FIELDS, "model.|",
-                                     "decoder.*"};
-static const bind_table without_head = {rows, sizeof rows / sizeof rows[0], N_FIELDS, "model.|",
-                                        "decoder.*|head.*|classifier.*|linear.weight"};
+static const bind_table names = {.rows = rows,
+                                 .n_rows = sizeof rows / sizeof rows[0],
+                                 .n_fields = N_FIELDS,
+                                 .prefixes = "model.|",
+                                 .ignore = "decoder.*",
+                                 .head = "head.*|classifier.*|linear.weight"};
 
 enum { GLOBAL, LOCAL, N_SPANS };
 
@@ -75,12 +77,10 @@ typedef struct family {
     rope_table rope[N_SPANS];
 } family;
 
-static const bind_table *table(const model_reader *r, unsigned *conditions)
+static unsigned conditions(const model_reader *r)
 {
-    bool vectors = model_wants_vectors(r);
     const family *f = r->model->family;
-    *conditions = f->biases | (vectors ? 0 : WITH_HEAD);
-    return vectors ? &without_head : &with_head;
+    return f->biases | (model_wants_vectors(r) ? 0 : WITH_HEAD);
 }
 
 /* transformers 5 lists layer_types; before, every n-th layer from 0 on was global. */
@@ -226,7 +226,8 @@ static void close_family(crank_model *m)
 static const char *const model_types[] = {"modernbert", NULL};
 const architecture architecture_modernbert = {.model_types = model_types,
                                               .configure = configure,
-                                              .table = table,
+                                              .names = &names,
+                                              .conditions = conditions,
                                               .declare = declare,
                                               .share = share,
                                               .close = close_family};

@@ -3,43 +3,25 @@
 #include "memory.h"
 #include "runtime/arch/bert_like.h"
 
+/* clang-format off */
 static const bind_row rows[] = {
-    {WORD, "@embeddings.word_embeddings.weight", "V,D", 0, 0},
-    {POSITION, "@embeddings.position_embeddings.weight", "P,D", 0, 0},
-    {EMBEDDING_G, "@embeddings.LayerNorm.weight", "D", 0, 0},
-    {EMBEDDING_B, "@embeddings.LayerNorm.bias", "D", 0, 0},
-    {Q_W, "@encoder.layer.%d.attention.attn.q.weight", "D,D", 0, 0},
-    {Q_B, "@encoder.layer.%d.attention.attn.q.bias", "D", 0, 0},
-    {K_W, "@encoder.layer.%d.attention.attn.k.weight", "D,D", 0, 0},
-    {K_B, "@encoder.layer.%d.attention.attn.k.bias", "D", 0, 0},
-    {V_W, "@encoder.layer.%d.attention.attn.v.weight", "D,D", 0, 0},
-    {V_B, "@encoder.layer.%d.attention.attn.v.bias", "D", 0, 0},
-    {O_W, "@encoder.layer.%d.attention.attn.o.weight", "D,D", 0, 0},
-    {O_B, "@encoder.layer.%d.attention.attn.o.bias", "D", 0, 0},
-    {ATTN_G, "@encoder.layer.%d.attention.LayerNorm.weight", "D", 0, 0},
-    {ATTN_B, "@encoder.layer.%d.attention.LayerNorm.bias", "D", 0, 0},
-    {FFN_IN_W, "@encoder.layer.%d.intermediate.dense.weight", "F,D", 0, 0},
-    {FFN_IN_B, "@encoder.layer.%d.intermediate.dense.bias", "F", 0, 0},
-    {FFN_OUT_W, "@encoder.layer.%d.output.dense.weight", "D,F", 0, 0},
-    {FFN_OUT_B, "@encoder.layer.%d.output.dense.bias", "D", 0, 0},
-    {FFN_G, "@encoder.layer.%d.output.LayerNorm.weight", "D", 0, 0},
-    {FFN_B, "@encoder.layer.%d.output.LayerNorm.bias", "D", 0, 0},
+    EMBEDDINGS("D"),
+    LINEAR(Q, "@encoder.layer.%d.attention.attn.q", "D", "D"),
+    LINEAR(K, "@encoder.layer.%d.attention.attn.k", "D", "D"),
+    LINEAR(V, "@encoder.layer.%d.attention.attn.v", "D", "D"),
+    LINEAR(O, "@encoder.layer.%d.attention.attn.o", "D", "D"),
+    NORM(ATTN, "@encoder.layer.%d.attention.LayerNorm", "D"),
+    BERT_FFN,
     {EXTRA, "@encoder.relative_attention_bias.weight", "B,H", 0, 0},
-    {DENSE_W, "classifier.dense.weight", "D,D", 0, WITH_HEAD},
-    {DENSE_B, "classifier.dense.bias", "D", 0, WITH_HEAD},
-    {OUT_W, "classifier.out_proj.weight", "N,D", 0, WITH_HEAD},
-    {OUT_B, "classifier.out_proj.bias", "N", 0, WITH_HEAD},
+    DENSE_HEAD,
 };
-static const bind_table with_head = {rows, N_ROWS(rows), BERT_LIKE_FIELDS, "mpnet.|",
-                                     "lm_head.*|*pooler.*"};
-static const bind_table without_head = {rows, N_ROWS(rows), BERT_LIKE_FIELDS, "mpnet.|",
-                                        "lm_head.*|*pooler.*|classifier.*"};
-
-static const bind_table *table(const model_reader *r, unsigned *conditions)
-{
-    *conditions = bert_like_conditions(r);
-    return *conditions & WITH_HEAD ? &with_head : &without_head;
-}
+/* clang-format on */
+static const bind_table names = {.rows = rows,
+                                 .n_rows = N_ROWS(rows),
+                                 .n_fields = BERT_LIKE_FIELDS,
+                                 .prefixes = "mpnet.|",
+                                 .ignore = "lm_head.*|*pooler.*",
+                                 .head = UNUSED_HEAD};
 
 /* The library distributes distances over 32 buckets whatever the config says: a longer table has
  * rows that nothing reads. */
@@ -100,7 +82,8 @@ static void close_family(crank_model *m)
 static const char *const model_types[] = {"mpnet", NULL};
 const architecture architecture_mpnet = {.model_types = model_types,
                                          .configure = configure,
-                                         .table = table,
+                                         .names = &names,
+                                         .conditions = bert_like_conditions,
                                          .declare = declare,
                                          .share = share,
                                          .close = close_family};

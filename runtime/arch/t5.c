@@ -20,7 +20,14 @@ enum {
     N_FIELDS
 };
 /* clang-format on */
-enum { GATED = 1, PLAIN = 2, SHARED_BIAS = 4, OWN_BIAS = 8, WITH_DECODER = 16, WITH_HEAD = 32 };
+enum {
+    WITH_HEAD = BIND_WITH_HEAD,
+    WITH_DECODER = 2,
+    GATED = 4,
+    PLAIN = 8,
+    SHARED_BIAS = 16,
+    OWN_BIAS = 32,
+};
 
 #define E "encoder.block.%d.layer."
 #define D "decoder.block.%d.layer."
@@ -62,10 +69,12 @@ static const bind_row rows[] = {
 #undef D
 /* The decoder's q, k and bias table of a one-token self-attention have no effect on it. */
 static const bind_table names = {
-    rows, sizeof rows / sizeof rows[0], N_FIELDS, NULL,
-    "decoder.block.*SelfAttention.q.weight|decoder.block.*SelfAttention.k.weight|"
-    "decoder.block.*relative_attention_bias.weight|encoder.embed_tokens.weight|"
-    "decoder.embed_tokens.weight"};
+    .rows = rows,
+    .n_rows = sizeof rows / sizeof rows[0],
+    .n_fields = N_FIELDS,
+    .ignore = "decoder.block.*SelfAttention.q.weight|decoder.block.*SelfAttention.k.weight|"
+              "decoder.block.*relative_attention_bias.weight|encoder.embed_tokens.weight|"
+              "decoder.embed_tokens.weight"};
 
 typedef struct decoder_layer {
     ops_linear self_v, self_o, cross_q, cross_o, ffn_in, ffn_out;
@@ -96,13 +105,13 @@ typedef struct family {
     int32_t start_id;
 } family;
 
-static const bind_table *table(const model_reader *r, unsigned *conditions)
+static unsigned conditions(const model_reader *r)
 {
     const family *f = r->model->family;
-    *conditions = (f->gated ? GATED : PLAIN) | (f->own_biases ? OWN_BIAS : SHARED_BIAS);
-    if (!f->encoder_only) *conditions |= WITH_DECODER;
-    if (f->encoder_only && !model_wants_vectors(r)) *conditions |= WITH_HEAD;
-    return &names;
+    unsigned bits = (f->gated ? GATED : PLAIN) | (f->own_biases ? OWN_BIAS : SHARED_BIAS);
+    if (!f->encoder_only) bits |= WITH_DECODER;
+    if (f->encoder_only && !model_wants_vectors(r)) bits |= WITH_HEAD;
+    return bits;
 }
 
 static crank_status read_ffn(model_reader *r, family *f, crank_error *error)
@@ -409,7 +418,8 @@ static void close_family(crank_model *m)
 static const char *const model_types[] = {"t5", "mt5", "umt5", NULL};
 const architecture architecture_t5 = {.model_types = model_types,
                                       .configure = configure,
-                                      .table = table,
+                                      .names = &names,
+                                      .conditions = conditions,
                                       .declare = declare,
                                       .share = share,
                                       .forward = forward,
