@@ -206,31 +206,7 @@ static inline void v_store_s16(int16_t *p, v16 a, int32_t zero)
     for (int i = 0; i < 16; i++) p[i] = (int16_t)(v_round(a.l[i]) - zero);
 }
 
-static inline v16 v_gather_back_rows(const float *base, int32_t stride, const int32_t *index,
-                                     int32_t n)
-{
-    V16_EACH(i < n ? base[(int64_t)i * stride + index[-i]] : 0.0f);
-}
-
-static inline v16 v_gather_back(const float *base, const int32_t *index, int32_t n)
-{
-    return v_gather_back_rows(base, 0, index, n);
-}
-
-static inline void v_transpose(void *out, const void *in, size_t stride, int32_t n_rows,
-                               int32_t n_cols)
-{
-    uint32_t *to = out;
-    for (int32_t c = 0; c < n_cols; c++) {
-        for (int32_t r = 0; r < 16; r++) {
-            uint32_t x = 0;
-            if (r < n_rows) {
-                memcpy(&x, (const char *)in + (size_t)r * stride + (size_t)c * 4, sizeof x);
-            }
-            to[c * 16 + r] = x;
-        }
-    }
-}
+#include "kernels/cpu/v16_by_lane.h"
 
 #define V16_ISA portable
 
