@@ -8,6 +8,7 @@ import subprocess
 import tempfile
 import threading
 import time
+import zlib
 
 CRANK = os.environ.get("CRANK", os.path.join(os.path.dirname(__file__), "../../build/release/crank"))
 _folder = tempfile.TemporaryDirectory(prefix="crank-server-")
@@ -26,6 +27,34 @@ def free_port():
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))
         return s.getsockname()[1]
+
+
+WORDS = 26 ** 3
+
+
+def word(i):
+    """A token of the models that `crank synth` makes; other words are all one token there, [UNK]."""
+    return "w" + chr(97 + i % 26) + chr(97 + i // 26 % 26) + chr(97 + i // 676 % 26) + "a"
+
+
+def texts(n, words, tag=""):
+    """n texts of so many tokens that differ in their first ones, so that none is folded into another."""
+    own = zlib.crc32(tag.encode())
+    rest = " ".join(word(7 * k) for k in range(words - 4))
+    return [f"{word(own % WORDS)} {word(own // WORDS)} {word(i % WORDS)} {word(i // WORDS)} {rest}" for i in range(n)]
+
+
+# A server that takes a load of any size and is interrupted soon.
+PATIENT = ["--cache-mb", "0", "--batch-tokens", "512", "--deadline-ms", "0", "--queue-ms", "3600000", "--max-body", "100000000",
+           "--body-timeout-ms", "3600000"]
+ENDLESS = 2500 if SLOW > 1 else 10000  # documents
+
+
+def endless(tag="", **fields):
+    """A request that keeps two threads of any machine busy (7 TFLOP) for far longer than a test looks; it
+    ends when its client leaves. For tests of what happens meanwhile, or then."""
+    body = {"query": "waaaa", "documents": [text + " a" * 500 for text in texts(ENDLESS, 4, tag)], **fields}
+    return request("POST", "/v2/rerank", json.dumps(body).encode())
 
 
 class Server:
@@ -169,7 +198,7 @@ def read_answer(s):
         return None
 
 
-def wait_until(check, seconds=10):
+def wait_until(check, seconds=60):
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         if check():
