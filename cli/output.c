@@ -33,7 +33,9 @@ cli_exit output_open(output **result, const char *path)
         size_t bytes = strlen(path) + 32;
         out->temporary = cli_alloc(bytes, 1);
         snprintf(out->temporary, bytes, "%s.tmp.%ld", path, (long)getpid());
-        int fd = open(out->temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+        /* Not O_EXCL: in a container a process that died left the same PID's file behind. */
+        int flags = O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC;
+        int fd = open(out->temporary, flags, 0666);
         out->stream = fd < 0 ? NULL : fdopen(fd, "w");
     }
     if (!out->stream) {

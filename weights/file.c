@@ -245,6 +245,7 @@ crank_status file_create(file_output **out, const char *path, crank_error *error
     crank_status status = CRANK_OK;
     *out = NULL;
     size_t name_bytes = strlen(path) + 32;
+    struct stat about;
     const char *slash = strrchr(path, '/');
     file_output *file = mem_zero(1, sizeof *file);
     CRANK_CHECK(file != NULL, OUT_OF_MEMORY, error, "%s: no memory to write it", path);
@@ -256,6 +257,10 @@ crank_status file_create(file_output **out, const char *path, crank_error *error
     CRANK_CHECK_GOTO(file->path != NULL && file->temporary != NULL && file->folder != NULL &&
                          file->buffer != NULL,
                      OUT_OF_MEMORY, error, "%s: no memory to write it", path);
+    /* The rename would put a file in a device's place. */
+    CRANK_CHECK_GOTO(stat(path, &about) != 0 || S_ISREG(about.st_mode), IO, error,
+                     "%s: expected a regular file or a new name, found %s", path,
+                     S_ISDIR(about.st_mode) ? "a folder" : "a device, pipe or socket");
     snprintf(file->temporary, name_bytes, "%s.tmp.%ld", path, (long)getpid());
     /* Not O_EXCL: in a container a process that died left the same PID's file behind. */
     file->fd = call_open(file->temporary, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW);
@@ -307,14 +312,16 @@ crank_status file_write(file_output *file, const void *data, size_t bytes, crank
 static crank_status sync_folder(const char *path, int fd, crank_error *error)
 {
     int done = call_fsync(fd) == 0 || errno == EINVAL || errno == ENOTSUP;
-    CRANK_CHECK(done, IO, error, "%s: cannot sync its folder: %s", path, strerror(errno));
+    CRANK_CHECK(done, IO, error,
+                "%s: is whole, but a crash may lose it: cannot sync its folder: %s", path,
+                strerror(errno));
     return CRANK_OK;
 }
 
 crank_status file_commit(file_output *file, crank_error *error)
 {
     crank_status status = CRANK_OK;
-    int folder = -1, renamed = 0;
+    int folder = -1;
     CRANK_CHECK(file->fd >= 0, INVALID_ARGUMENT, error, "%s: was committed before", file->path);
     CRANK_TRY_GOTO(flush(file, error));
     CRANK_CHECK_GOTO(call_fsync(file->fd) == 0, IO, error, "%s: cannot sync: %s", file->temporary,
@@ -322,7 +329,7 @@ crank_status file_commit(file_output *file, crank_error *error)
     folder = call_open(file->folder, O_RDONLY | O_DIRECTORY);
     CRANK_CHECK_GOTO(folder >= 0, IO, error, "%s: cannot open its folder: %s", file->path,
                      strerror(errno));
-    renamed = allowed() && rename(file->temporary, file->path) == 0;
+    int renamed = allowed() && rename(file->temporary, file->path) == 0;
     CRANK_CHECK_GOTO(renamed, IO, error, "%s: cannot be renamed to %s: %s", file->temporary,
                      file->path, strerror(errno));
     file->exists = 0;
@@ -330,7 +337,6 @@ crank_status file_commit(file_output *file, crank_error *error)
 out:
     if (folder >= 0) close(folder);
     if (file->exists) unlink(file->temporary);
-    if (status != CRANK_OK && renamed) unlink(file->path);
     file->exists = 0;
     close(file->fd);
     file->fd = -1;

@@ -53,12 +53,14 @@ crank_status file_check_inside(const char *dir, const char *name, crank_error *e
 
 typedef struct file_output file_output;
 
-/* Creates PATH.tmp.PID in path's folder. Fails: IO, OUT_OF_MEMORY. */
+/* Creates PATH.tmp.PID in path's folder. PATH may be there as a regular file, not as a folder,
+ * device or pipe. Fails: IO, OUT_OF_MEMORY. */
 crank_status file_create(file_output **out, const char *path, crank_error *error);
 /* Appends, through a buffer. */
 crank_status file_write(file_output *file, const void *data, size_t bytes, crank_error *error);
-/* Flush, fsync, rename to PATH, fsync of the folder. On failure nothing is left behind. Either way
- * the file is closed; free it with file_discard. */
+/* Flush, fsync, rename to PATH, fsync of the folder. On failure nothing is left behind and an old
+ * PATH is untouched, but where only the last step failed: then the new file stands, whole. Either
+ * way the file is closed; free it with file_discard. */
 crank_status file_commit(file_output *file, crank_error *error);
 /* Closes and frees; removes the temporary file unless it was committed. NULL is fine. */
 void file_discard(file_output *file);

@@ -2,6 +2,7 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "kernels/emu/command/command.h"
 #include "kernels/emu/half.h"
@@ -58,14 +59,16 @@ command_exit command_write_file(const char *path, const uint8_t *bytes, size_t n
     size_t length = strlen(path);
     char *part = mem_alloc(length + 6);
     if (part == NULL) return command_fail(COMMAND_MEMORY, "%s: no memory", path);
+    struct stat about;
+    bool in_place = stat(path, &about) == 0 && !S_ISREG(about.st_mode); /* a device, a pipe */
     memcpy(part, path, length);
-    memcpy(part + length, ".part", 6);
+    memcpy(part + length, in_place ? "" : ".part", in_place ? 1 : 6);
     FILE *file = fopen(part, "wb");
     int failed = file == NULL || fwrite(bytes, 1, n_bytes, file) != n_bytes;
     if (file != NULL) failed |= fclose(file) != 0;
-    if (!failed) failed = rename(part, path) != 0;
+    if (!failed && !in_place) failed = rename(part, path) != 0;
     int reason = errno;
-    if (failed && file != NULL) remove(part);
+    if (failed && file != NULL && !in_place) remove(part);
     mem_free(part);
     if (failed) return command_fail(COMMAND_USAGE, "%s: %s", path, strerror(reason));
     return COMMAND_OK;
