@@ -12,6 +12,9 @@
 #include "cli/input.h"
 
 enum { FIRST_BUFFER = 256 * 1024, STORE_BLOCK = 1024 * 1024 };
+/* The longest text that a tokenizer takes: what has no end of line by then is no text file (a .gz
+ * of zeros would fill the memory). */
+#define LONGEST_LINE ((size_t)1 << 30)
 
 struct input {
     char *name;
@@ -124,6 +127,10 @@ cli_exit input_line(input *in, crank_text *line)
         end = memchr(in->buffer + in->start + looked, '\n', in->used - in->start - looked);
         if (end || in->at_end) break;
         looked = in->used - in->start;
+        if (looked > LONGEST_LINE) {
+            in->line_number++;
+            return input_bad(in, "a line of more than 2^30 bytes");
+        }
         cli_exit code = fill(in);
         if (code != CLI_OK) return code;
     }
