@@ -31,6 +31,8 @@ static double bytes_of(const bench_case *c, ops_dtype dtype)
     switch (c->op) {
     case BENCH_EMBED: return t * d * (12 + forms);
     case BENCH_NORM: return t * d * (4 + forms);
+    case BENCH_ADD_NORM: return t * d * (8 + forms);
+    case BENCH_AROUND: return t * d * (4 + c->n * forms);
     case BENCH_GATHER: return b * d * (4 + forms);
     case BENCH_POOL: return t * d * 4 + b * d * forms;
     case BENCH_BROADCAST: return t * d * (4 + forms);

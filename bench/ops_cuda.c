@@ -197,6 +197,8 @@ static double least_bytes(const bench_case *c, ops_dtype dtype)
     case BENCH_FOLDED: return t * width * 2 + 8 * width * width + b * width * (2 + both);
     case BENCH_EMBED: return t * d * (12 + both);
     case BENCH_NORM: return t * d * (2 + both);
+    case BENCH_ADD_NORM: return t * d * (4 + both);
+    case BENCH_AROUND: return t * d * (2 + c->n * both);
     case BENCH_GATHER: return b * d * (2 + both);
     case BENCH_POOL: return t * d * 2 + b * d * both;
     case BENCH_BROADCAST: return t * d * both;
@@ -304,6 +306,7 @@ static cli_exit run_cases(lab *l)
         for (size_t i = 0; i < n_bench_cases; i++) {
             outcome o;
             if (!bench_wanted(job, &bench_cases[i], ops_dtypes[dtypes[d]].name)) continue;
+            if (!ops_backend_has(&ops_backend_cuda, bench_op_names[bench_cases[i].op])) continue;
             if (cli_stopped()) return CLI_OK;
             if (run_case(l, &bench_cases[i], dtypes[d], &o, &error) != CRANK_OK)
                 return cli_fail_status(&error, 0);

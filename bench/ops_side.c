@@ -15,7 +15,9 @@ const char *const bench_op_names[] = {
     "attention_rows_folded",
     "embed_norm",
     "norm",
+    "add_norm",
     "gather_first",
+    "gather_around",
     "pool",
     "broadcast",
     "head",
@@ -56,6 +58,8 @@ const bench_case bench_cases[] = {
     {BENCH_NORM, 1, 128, 0, 384, 0, OPS_IDENTITY, false, "384 wide"},
     {BENCH_NORM, 1, 128, 0, 768, 0, OPS_IDENTITY, false, "ModernBERT"},
     {BENCH_GATHER, 8, 16, 0, 384, 0, OPS_IDENTITY, false, "8 short sequences"},
+    {BENCH_ADD_NORM, 1, 128, 0, 1536, 0, OPS_IDENTITY, false, "DeBERTa-v2-xlarge"},
+    {BENCH_AROUND, 1, 128, 3, 1536, 0, OPS_IDENTITY, false, "DeBERTa-v2-xlarge"},
     {BENCH_POOL, 1, 128, 0, 384, 0, OPS_IDENTITY, false, "mean of 128 rows"},
     {BENCH_BROADCAST, 1, 128, 0, 768, 0, OPS_IDENTITY, false, "T5 start"},
     {BENCH_HEAD, 1, 1, 1, 384, 0, OPS_TANH, false, "MiniLM"},
@@ -152,8 +156,8 @@ static void prepare(bench_side *s)
                                                 : d;
     s->x = ops_new(ctx, rows, inputs, matrix ? OPS_USE_OPERAND : OPS_USE_VALUE);
     fill(s, &s->x);
-    if (c->op == BENCH_RESIDUAL) {
-        s->residual = ops_new(ctx, rows, c->n, OPS_USE_VALUE);
+    if (c->op == BENCH_RESIDUAL || c->op == BENCH_ADD_NORM) {
+        s->residual = ops_new(ctx, rows, matrix ? c->n : d, OPS_USE_VALUE);
         fill(s, &s->residual);
     }
     if (c->op == BENCH_ROWS || c->op == BENCH_FOLDED) {
@@ -163,7 +167,8 @@ static void prepare(bench_side *s)
         ops_gather_first(ctx, &s->q, &all);
     }
     unsigned both = OPS_USE_VALUE | OPS_USE_OPERAND;
-    s->out = ops_new(ctx, per_sequence(c->op) ? c->b : rows, matrix ? columns_of(c) : d, both);
+    int32_t columns = matrix ? columns_of(c) : c->op == BENCH_AROUND ? c->n * d : d;
+    s->out = ops_new(ctx, per_sequence(c->op) ? c->b : rows, columns, both);
 }
 
 void bench_side_run(bench_side *s)
@@ -192,6 +197,8 @@ void bench_side_run(bench_side *s)
     case BENCH_FOLDED: ops_attention_rows_folded(ctx, &s->out, &s->q, &s->x, &fold, &a); break;
     case BENCH_EMBED: ops_embed_norm(ctx, &s->out, &e); break;
     case BENCH_NORM: ops_norm_rows(ctx, &s->out, &s->x, &s->norm); break;
+    case BENCH_ADD_NORM: ops_add_norm(ctx, &s->out, &s->x, &s->residual, &s->norm); break;
+    case BENCH_AROUND: ops_gather_around(ctx, &s->out, &s->x); break;
     case BENCH_GATHER: ops_gather_first(ctx, &s->out, &s->x); break;
     case BENCH_POOL: ops_pool(ctx, &s->out, &s->x, OPS_POOL_MEAN); break;
     case BENCH_BROADCAST: ops_broadcast(ctx, &s->out, w->table); break;
@@ -286,7 +293,8 @@ crank_status bench_side_open(bench_side *s, const bench_case *c, const bench_wei
     fill_batch(s);
     s->host = cli_alloc((size_t)s->batch.n_tokens * (size_t)(c->k + c->n), sizeof *s->host);
     if (!ctx->backend->host_memory) CRANK_TRY(place(s, w, error));
-    bool normed = c->op == BENCH_EMBED || c->op == BENCH_NORM || c->op == BENCH_RESIDUAL;
+    bool normed = c->op == BENCH_EMBED || c->op == BENCH_NORM || c->op == BENCH_ADD_NORM ||
+                  c->op == BENCH_RESIDUAL;
     s->norm = (ops_norm){normed ? OPS_NORM_LAYER : OPS_NORM_NONE,
                          c->op == BENCH_RESIDUAL ? c->n : c->k, 1e-6f, s->w->gamma, s->w->gamma};
     if (c->op == BENCH_LINEAR || c->op == BENCH_RESIDUAL)

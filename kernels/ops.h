@@ -39,8 +39,8 @@
  */
 
 /* Compute dtypes. X(enum, name, bytes of a stored weight, |logit - fp32 golden| allowed on the tiny
- * golden models). INT8: weights symmetric per output channel, activations per token (CPU, CUDA: with
- * a zero point). */
+ * golden models). INT8: weights symmetric per output channel, activations per token (CPU, CUDA:
+ * with a zero point). */
 #define OPS_DTYPE_LIST(X)                                                                          \
     X(OPS_F32, "f32", 4, 2e-5)                                                                     \
     X(OPS_BF16, "bf16", 2, 4e-2)                                                                   \
@@ -307,8 +307,16 @@ void ops_attention_rows(ops_context *ctx, ops_tensor *out, const ops_tensor *q,
 void ops_attention_rows_folded(ops_context *ctx, ops_tensor *out, const ops_tensor *q,
                                const ops_tensor *x, const ops_fold *fold, const ops_attention *a);
 
+/* out = norm(x + y). out may alias x or y. */
+void ops_add_norm(ops_context *ctx, ops_tensor *out, const ops_tensor *x, const ops_tensor *y,
+                  const ops_norm *norm);
+
 /* out[b] = x[first row of sequence b]: [B, D], in out's forms. */
 void ops_gather_first(ops_context *ctx, ops_tensor *out, const ops_tensor *x);
+
+/* out[t] = x[t - r] | ... | x[t] | ... | x[t + r], rows outside of t's sequence being zeros:
+ * [T, (2r + 1) * D], in out's forms. A linear over it is a convolution over positions. */
+void ops_gather_around(ops_context *ctx, ops_tensor *out, const ops_tensor *x);
 
 /* out: [B, D] with VALUE. */
 void ops_pool(ops_context *ctx, ops_tensor *out, const ops_tensor *x, ops_pool_kind kind);
@@ -400,11 +408,18 @@ struct ops_backend {
     void (*attention_rows_folded)(ops_context *, ops_tensor *, const ops_tensor *,
                                   const ops_tensor *, const ops_fold *, const ops_attention *);
     void (*gather_first)(ops_context *, ops_tensor *, const ops_tensor *);
+    /* These two may be NULL (see ops_backend_has): models that need them cannot be opened then. */
+    void (*add_norm)(ops_context *, ops_tensor *, const ops_tensor *, const ops_tensor *,
+                     const ops_norm *);
+    void (*gather_around)(ops_context *, ops_tensor *, const ops_tensor *);
     void (*pool)(ops_context *, ops_tensor *, const ops_tensor *, ops_pool_kind);
     void (*broadcast)(ops_context *, ops_tensor *, const float *);
     void (*head)(ops_context *, float *, const ops_tensor *, const ops_head *);
     void (*vectors)(ops_context *, float *, const ops_tensor *, bool);
 };
+
+/* False for an op that this backend lacks, by its name in ops_variant. */
+bool ops_backend_has(const ops_backend *backend, const char *op);
 
 /* What a backend's op calls when it fails: keeps the first message. */
 void ops_fail(ops_context *ctx, crank_status status, const char *format, ...)

@@ -117,10 +117,24 @@ static void post_norm_attention(const encoder *e, ops_context *ctx, ops_tensor *
     ops_release(ctx, mark);
 }
 
+/* act(conv(x)) for every row. */
+static ops_tensor convolve(const encoder *e, ops_context *ctx, const ops_tensor *x)
+{
+    const encoder_convolution *c = &e->convolution;
+    ops_tensor out = ops_new(ctx, x->rows, e->width, OPS_USE_VALUE);
+    size_t mark = ops_mark(ctx);
+    ops_tensor around = ops_new(ctx, x->rows, c->kernel * e->width, OPS_USE_OPERAND);
+    ops_gather_around(ctx, &around, x);
+    ops_linear_act(ctx, &out, &around, &c->weights, c->activation);
+    ops_release(ctx, mark);
+    return out;
+}
+
 static ops_tensor forward_post_norm(const encoder *e, ops_context *ctx)
 {
     ops_tensor x = embed(e, ctx, BOTH);
-    ops_tensor a = ops_new(ctx, x.rows, e->width, BOTH);
+    ops_tensor a = ops_new(ctx, x.rows, e->width, BOTH), convolved = {0};
+    if (e->convolution.weights.n != 0) convolved = convolve(e, ctx, &x);
     for (int l = 0; l < e->n_layers; l++) {
         const encoder_layer *layer = &e->layers[l];
         if (first_rows_only(e, l)) a = ops_new(ctx, ctx->batch.n_sequences, e->width, BOTH);
@@ -132,6 +146,10 @@ static ops_tensor forward_post_norm(const encoder *e, ops_context *ctx)
         ops_linear_residual_norm(ctx, &x, NULL, &inner, &layer->ffn_out, &a, &layer->ffn_norm);
         ops_release(ctx, mark);
         trace(e, ctx, &x, l, "");
+        if (l == 0 && convolved.rows > 0) {
+            ops_add_norm(ctx, &x, &x, &convolved, &e->convolution.norm);
+            trace(e, ctx, &x, -1, "convolution");
+        }
     }
     return x;
 }

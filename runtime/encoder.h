@@ -29,12 +29,22 @@ typedef struct encoder_layer {
     ops_attention attention;
 } encoder_layer;
 
+/* DeBERTa's convolution (deberta-v2-xlarge): after the first layer,
+ * x = norm(x + act(conv(x0))), x0 the embeddings, rows outside of the sequence zeros. */
+typedef struct encoder_convolution {
+    ops_linear weights; /* [D, kernel * D]; n 0: none */
+    int32_t kernel;     /* rows that it sees, odd */
+    ops_activation activation;
+    ops_norm norm;
+} encoder_convolution;
+
 typedef struct encoder {
     int32_t n_layers, width, heads, head_width, ffn_width; /* L, D, H, K, F */
     ops_embedding embedding;
-    ops_linear project;    /* embeddings_project [D, E]; n 0: none */
-    ops_norm project_norm; /* after it; kind NONE: none */
-    encoder_layer *layers; /* [L], owned by the model */
+    ops_linear project;              /* embeddings_project [D, E]; n 0: none */
+    ops_norm project_norm;           /* after it; kind NONE: none */
+    encoder_layer *layers;           /* [L], owned by the model */
+    encoder_convolution convolution; /* post-norm models; not with first_row_only in one layer */
     bool pre_norm;
     bool first_row_only;      /* the head reads each sequence's first token alone */
     bool trace_projection;    /* golden traces of "attention" are O attn(..) without the residual */

@@ -311,6 +311,17 @@ out:
     return status;
 }
 
+/* A backend may lack the ops of a convolution. */
+static crank_status check_ops(const crank_model *m, crank_error *error)
+{
+    bool there =
+        ops_backend_has(m->backend, "gather_around") && ops_backend_has(m->backend, "add_norm");
+    CRANK_CHECK(m->encoder.convolution.kernel == 0 || there, UNSUPPORTED, error,
+                "%s: the device %s has no convolution (conv_kernel_size %d): use the device cpu",
+                m->path, m->backend->name, m->encoder.convolution.kernel);
+    return CRANK_OK;
+}
+
 crank_status crank_model_open(crank_model **model, const char *path,
                               const crank_model_options *options, crank_error *error)
 {
@@ -330,6 +341,7 @@ crank_status crank_model_open(crank_model **model, const char *path,
     CRANK_TRY_GOTO(device_open(&settings, &m->backend, &m->device, error));
     CRANK_TRY_GOTO(choose_dtype(&r, error));
     CRANK_TRY_GOTO(reader_declare(&r, m->layout, error));
+    CRANK_TRY_GOTO(check_ops(m, error));
     CRANK_TRY_GOTO(load_weights(&r, &host_data, error));
     if (m->arch->share != NULL) m->arch->share(m);
     CRANK_TRY_GOTO(open_tokenizer(&r, host_data, error));

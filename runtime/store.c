@@ -191,6 +191,19 @@ void store_computed_floats(store *s, const float **target, const char *name, int
     declare_computed(s, STORE_FLOATS, (void *)target, name, layer, n, compute, argument);
 }
 
+void store_computed_linear(store *s, ops_linear *target, const char *name, int32_t rows,
+                           int32_t cols, int bias, store_compute compute, void *argument)
+{
+    store_linear_spec spec = {.name = name, .layer = -1, .rows = rows, .cols = cols};
+    store_linear(s, target, &spec);
+    if (s->failure != CRANK_OK) return;
+    store_item *item = &s->items[s->n_items - 1];
+    item->bias[0] = source_tensor(s, bias, -1);
+    if (item->bias[0] != NULL) s->n_parameters += rows;
+    item->compute = compute;
+    item->argument = argument;
+}
+
 void store_computed_ints(store *s, const int32_t **target, const char *name, int layer, size_t n,
                          store_compute compute, void *argument)
 {
@@ -250,8 +263,8 @@ static crank_status read_rows(const safetensors *file, const st_tensor *tensor, 
         return safetensors_read_f32(file, tensor, values, error);
     }
     size_t element = dtype_bytes(tensor->type);
-    CRANK_TRY(safetensors_read_range(
-        file, tensor, (uint64_t)first_row * (uint64_t)cols * element, n * element, raw, error));
+    CRANK_TRY(safetensors_read_range(file, tensor, (uint64_t)first_row * (uint64_t)cols * element,
+                                     n * element, raw, error));
     CRANK_TRY(dtype_to_f32(values, raw, tensor->type, n, error));
     size_t finite = dtype_finite_prefix(values, n);
     CRANK_CHECK(finite == n, NUMERIC, error, "tensor %s: value %zu is not finite", tensor->name,
@@ -270,6 +283,11 @@ static crank_status gather_source(const store *s, const store_item *item, scratc
     size_t half = item_values(item) / 2;
     int32_t done = 0;
     memset(w->bias, 0, (size_t)item->rows * sizeof(float));
+    if (item->compute != NULL) {
+        CRANK_TRY(item->compute(item->argument, w->values, item_values(item), error));
+        if (item->bias[0] == NULL) return CRANK_OK;
+        return read_rows(file, item->bias[0], false, 0, item->rows, 1, w->bias, w->raw, error);
+    }
     for (int part = 0; part < item->n_parts; part++) {
         const st_tensor *tensor = item->weight[part];
         int32_t rows = item->sliced ? item->rows : (int32_t)(tensor->elements / item->cols);
@@ -357,7 +375,8 @@ static crank_status gather_converted(const store *s, const store_item *item, scr
 static crank_status make_item(const store *s, const store_item *item, scratch *w, void *destination,
                               crank_error *error)
 {
-    if (item->compute != NULL && s->file_layout == NULL) {
+    bool in_place = item->compute != NULL && item->kind != STORE_LINEAR;
+    if (in_place && s->file_layout == NULL) {
         return item->compute(item->argument, destination, item->bytes / 4, error);
     }
     if (s->file_layout != NULL) {

@@ -27,7 +27,8 @@ typedef enum store_kind {
 #define STORE_MAX_PARTS 3
 #define STORE_NAME_BYTES 64
 
-/* Fills n values; argument is what was declared with it and lives until store_load returns. */
+/* Fills n values (of a linear: its weight); argument is what was declared with it and lives until
+ * store_load returns. */
 typedef crank_status (*store_compute)(void *argument, void *values, size_t n, crank_error *error);
 
 typedef struct store_item {
@@ -98,6 +99,9 @@ void store_tensor_linear(store *s, ops_linear *target, const char *name, const s
                          const st_tensor *tensor, int32_t rows, int32_t cols);
 void store_computed_floats(store *s, const float **target, const char *name, int layer, size_t n,
                            store_compute compute, void *argument);
+/* Weight [rows, cols] computed, bias a field. */
+void store_computed_linear(store *s, ops_linear *target, const char *name, int32_t rows,
+                           int32_t cols, int bias, store_compute compute, void *argument);
 void store_computed_ints(store *s, const int32_t **target, const char *name, int layer, size_t n,
                          store_compute compute, void *argument);
 

@@ -37,7 +37,9 @@ static const odd_config cases[] = {
      "{\"rope_parameters\": {\"full_attention\": {\"rope_type\": \"yarn\", \"rope_theta\": "
      "10000}}}",
      "rope_parameters.full_attention.rope_type is \"yarn\""},
-    {"tiny-deberta", "{\"conv_kernel_size\": 4}", "conv_kernel_size"},
+    {"tiny-deberta", "{\"conv_kernel_size\": 4}", "conv_kernel_size is 4, expected an odd number"},
+    {"odd-deberta-v1", "{\"conv_groups\": 3}", "conv_groups"},
+    {"odd-deberta-v1", "{\"conv_act\": \"mish\"}", "conv_act"},
     {"tiny-deberta", "{\"position_buckets\": 2}", "position_buckets"},
     {"tiny-deberta", "{\"max_relative_positions\": 4}", "max_relative_positions"},
     {"tiny-deberta", "{\"attention_head_size\": 5}", "attention_head_size"},

@@ -295,7 +295,10 @@ void cpu_attention_rows(ops_context *, ops_tensor *, const ops_tensor *, const o
                         const ops_attention *);
 void cpu_attention_rows_folded(ops_context *, ops_tensor *, const ops_tensor *, const ops_tensor *,
                                const ops_fold *, const ops_attention *);
+void cpu_add_norm(ops_context *, ops_tensor *, const ops_tensor *, const ops_tensor *,
+                  const ops_norm *);
 void cpu_gather_first(ops_context *, ops_tensor *, const ops_tensor *);
+void cpu_gather_around(ops_context *, ops_tensor *, const ops_tensor *);
 void cpu_pool(ops_context *, ops_tensor *, const ops_tensor *, ops_pool_kind);
 void cpu_broadcast(ops_context *, ops_tensor *, const float *);
 void cpu_head(ops_context *, float *, const ops_tensor *, const ops_head *);

@@ -174,8 +174,10 @@ const cpu_level *const cpu_levels[] = {
  */
 
 static const char *const row_ops[] = {
-    "embed_norm",   "norm", "attention", "attention_rows", "attention_rows_folded",
-    "gather_first", "pool", "broadcast", "head",           "vectors",
+    "embed_norm",   "norm",           "add_norm",
+    "attention",    "attention_rows", "attention_rows_folded",
+    "gather_first", "gather_around",  "pool",
+    "broadcast",    "head",           "vectors",
 };
 #define N_ROW_OPS (sizeof row_ops / sizeof row_ops[0])
 static const ops_dtype computed[] = {OPS_F32, OPS_BF16, OPS_INT8};

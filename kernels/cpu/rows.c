@@ -71,7 +71,7 @@ typedef struct rows_job {
     cpu_finish finish;
     int32_t rows;
     const ops_embedding *embedding;
-    const ops_tensor *x;
+    const ops_tensor *x, *y;
     const float *constant;
     ops_pool_kind pool;
     float *scratch; /* SCRATCH_ROWS padded rows a worker */
@@ -158,6 +158,10 @@ static void norm_work(void *context, int worker, int n_workers)
     cpu_finish f = job->finish;
     f.src = job->x->value;
     f.src_ld = ld;
+    if (job->y != NULL) {
+        f.residual = job->y->value;
+        f.residual_ld = ld;
+    }
     f.row = job->scratch + (size_t)worker * SCRATCH_ROWS * ld;
     job->kernels->finish(&f, cpu_share(job->rows, worker, n_workers),
                          cpu_share(job->rows, worker + 1, n_workers));
@@ -165,9 +169,16 @@ static void norm_work(void *context, int worker, int n_workers)
 
 void cpu_norm(ops_context *ctx, ops_tensor *out, const ops_tensor *x, const ops_norm *norm)
 {
+    cpu_add_norm(ctx, out, x, NULL, norm);
+}
+
+void cpu_add_norm(ops_context *ctx, ops_tensor *out, const ops_tensor *x, const ops_tensor *y,
+                  const ops_norm *norm)
+{
     size_t mark = ops_mark(ctx);
     rows_job job = rows_job_of(ctx, out);
     job.x = x;
+    job.y = y;
     job.finish.norm = norm;
     run_rows(ctx, &job, norm_work, mark);
 }
@@ -189,6 +200,49 @@ void cpu_gather_first(ops_context *ctx, ops_tensor *out, const ops_tensor *x)
     rows_job job = rows_job_of(ctx, out);
     job.x = x;
     run_rows(ctx, &job, gather_work, mark);
+}
+
+/* The sequence that token t is of: the last one that starts at or before it (empty ones before). */
+static int32_t sequence_of(const ops_batch *batch, int32_t t)
+{
+    int32_t low = 0, high = batch->n_sequences;
+    while (high - low > 1) {
+        int32_t middle = low + (high - low) / 2;
+        if (batch->starts[middle] <= t) {
+            low = middle;
+        } else {
+            high = middle;
+        }
+    }
+    return low;
+}
+
+static void around_row(const rows_job *job, const cpu_finish *finish, float *row, int32_t r)
+{
+    const ops_batch *batch = &job->ctx->batch;
+    int32_t b = sequence_of(batch, r), first = batch->starts[b], end = batch->starts[b + 1];
+    int32_t width = job->x->cols, n = finish->cols / width;
+    memset(row, 0, cpu_stride(finish->cols, sizeof *row));
+    for (int32_t i = 0; i < n; i++) {
+        int32_t from = r + i - n / 2;
+        if (from < first || from >= end) continue;
+        memcpy(row + (size_t)i * (size_t)width, value_row(job->x, from),
+               (size_t)width * sizeof *row);
+    }
+    finish_row_from(job, finish, row, r);
+}
+
+static void around_work(void *job, int worker, int n_workers)
+{
+    split_rows(job, around_row, worker, n_workers);
+}
+
+void cpu_gather_around(ops_context *ctx, ops_tensor *out, const ops_tensor *x)
+{
+    size_t mark = ops_mark(ctx);
+    rows_job job = rows_job_of(ctx, out);
+    job.x = x;
+    run_rows(ctx, &job, around_work, mark);
 }
 
 static void pool_row(const rows_job *job, const cpu_finish *finish, float *row, int32_t r)

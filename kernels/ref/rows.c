@@ -1,5 +1,5 @@
-/* The ops that walk rows: embedding, norm, gather, pool, broadcast, and the two that end a forward
- * pass: head and vectors. */
+/* The ops that walk rows: embedding, norms, gathers, pool, broadcast, and the two that end a
+ * forward pass: head and vectors. */
 #include "kernels/ref/steps.h"
 
 #include <math.h>
@@ -25,7 +25,7 @@ static void add_lookup(float *out, const ops_lookup *table, int32_t row)
 
 typedef struct rows_job {
     const ops_context *ctx;
-    const ops_tensor *out, *x;
+    const ops_tensor *out, *x, *y;
     const ops_embedding *embedding;
     const ops_norm *norm;
     const ops_head *head;
@@ -74,6 +74,57 @@ void ref_norm(ops_context *ctx, ops_tensor *out, const ops_tensor *x, const ops_
     if (ctx->dry) return;
     rows_job job = {.out = out, .x = x, .norm = norm};
     ref_split(ctx, out->rows, norm_rows, &job);
+}
+
+/* x + y is made in out, element by element, so that out may be either. */
+static void add_norm_rows(const void *context, int worker, int32_t begin, int32_t end)
+{
+    (void)worker;
+    const rows_job *job = context;
+    int32_t width = job->x->cols;
+    for (int32_t t = begin; t < end; t++) {
+        float *out = ref_row(job->out, t);
+        const float *x = ref_row(job->x, t), *y = ref_row(job->y, t);
+        for (int32_t j = 0; j < width; j++) out[j] = x[j] + y[j];
+        ref_norm_row(out, out, width, job->norm);
+    }
+}
+
+void ref_add_norm(ops_context *ctx, ops_tensor *out, const ops_tensor *x, const ops_tensor *y,
+                  const ops_norm *norm)
+{
+    if (ctx->dry) return;
+    rows_job job = {.out = out, .x = x, .y = y, .norm = norm};
+    ref_split(ctx, out->rows, add_norm_rows, &job);
+}
+
+/* Items are sequences. */
+static void around_rows(const void *context, int worker, int32_t begin, int32_t end)
+{
+    (void)worker;
+    const rows_job *job = context;
+    const int32_t *starts = job->ctx->batch.starts;
+    int32_t width = job->x->cols, n = job->out->cols / width;
+    for (int32_t b = begin; b < end; b++) {
+        for (int32_t t = starts[b]; t < starts[b + 1]; t++) {
+            float *out = ref_row(job->out, t);
+            for (int32_t i = 0; i < n; i++, out += width) {
+                int32_t from = t + i - n / 2;
+                if (from < starts[b] || from >= starts[b + 1]) {
+                    ref_zero(out, width);
+                } else {
+                    ref_copy(out, ref_row(job->x, from), width);
+                }
+            }
+        }
+    }
+}
+
+void ref_gather_around(ops_context *ctx, ops_tensor *out, const ops_tensor *x)
+{
+    if (ctx->dry) return;
+    rows_job job = {.ctx = ctx, .out = out, .x = x};
+    ref_split(ctx, ctx->batch.n_sequences, around_rows, &job);
 }
 
 /* A sequence without tokens (none comes from the packer) gives zeros. */

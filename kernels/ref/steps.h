@@ -57,6 +57,9 @@ void ref_attention_rows(ops_context *ctx, ops_tensor *out, const ops_tensor *q,
                         const ops_tensor *kv, const ops_attention *a);
 void ref_attention_rows_folded(ops_context *ctx, ops_tensor *out, const ops_tensor *q,
                                const ops_tensor *x, const ops_fold *fold, const ops_attention *a);
+void ref_add_norm(ops_context *ctx, ops_tensor *out, const ops_tensor *x, const ops_tensor *y,
+                  const ops_norm *norm);
+void ref_gather_around(ops_context *ctx, ops_tensor *out, const ops_tensor *x);
 void ref_gather_first(ops_context *ctx, ops_tensor *out, const ops_tensor *x);
 void ref_pool(ops_context *ctx, ops_tensor *out, const ops_tensor *x, ops_pool_kind kind);
 void ref_broadcast(ops_context *ctx, ops_tensor *out, const float *row);

@@ -1,7 +1,8 @@
 /* DeBERTa-v2 and -v3 (He et al. 2021): no absolute positions; every layer's scores add content to
  * position and position to content terms over log-bucketed distances. Both projections of the
- * relative embeddings depend on weights only and are made at load. The head is the context pooler
- * (dense, gelu) and a classifier on the first token. */
+ * relative embeddings depend on weights only and are made at load. The large v2 models add a
+ * convolution of the embeddings to the first layer's output; it runs as a linear over neighbouring
+ * rows. The head is the context pooler (dense, gelu) and a classifier on the first token. */
 #include <jansson.h>
 #include <math.h>
 #include <string.h>
@@ -18,6 +19,10 @@ enum {
     POSITION_KEY_B,
     POSITION_QUERY_W,
     POSITION_QUERY_B,
+    CONVOLUTION_W,
+    CONVOLUTION_B,
+    CONVOLUTION_NORM_G,
+    CONVOLUTION_NORM_B,
     N_FIELDS
 };
 enum {
@@ -27,6 +32,7 @@ enum {
     WITH_POSITIONS = 32,
     OWN_KEY = 64,
     OWN_QUERY = 128,
+    WITH_CONVOLUTION = 256,
 };
 
 /* clang-format off */
@@ -39,6 +45,9 @@ static const bind_row rows[] = {
     {RELATIVE, "@encoder.rel_embeddings.weight", "R,D", 0, WITH_RELATIVE},
     {RELATIVE_G, "@encoder.LayerNorm.weight", "D", 0, WITH_NORM | WITH_RELATIVE},
     {RELATIVE_B, "@encoder.LayerNorm.bias", "D", 0, WITH_NORM | WITH_RELATIVE},
+    LINEAR_WHEN(CONVOLUTION, "@encoder.conv.conv", "D", "C,W", WITH_CONVOLUTION),
+    {CONVOLUTION_NORM_G, "@encoder.conv.LayerNorm.weight", "D", 0, WITH_CONVOLUTION},
+    {CONVOLUTION_NORM_B, "@encoder.conv.LayerNorm.bias", "D", 0, WITH_CONVOLUTION},
     LINEAR(Q, BERT_SELF "query_proj", "D", "D"),
     LINEAR(K, BERT_SELF "key_proj", "D", "D"),
     LINEAR(V, BERT_SELF "value_proj", "D", "D"),
@@ -72,6 +81,8 @@ typedef struct family {
     bool norm, content_to_position, position_to_content;
     ops_activation pooler;
     float epsilon;
+    int32_t kernel, groups; /* of the convolution; kernel 0: none */
+    ops_activation convolution_activation;
     projection *projections; /* [2 * L] */
     const int32_t *index;    /* [2*S - 1], shared */
     int32_t span;
@@ -83,6 +94,7 @@ static unsigned conditions(const model_reader *r)
     unsigned bits = bert_like_conditions(r);
     if (f->norm) bits |= WITH_NORM;
     if (f->relative) bits |= WITH_RELATIVE;
+    if (f->kernel != 0) bits |= WITH_CONVOLUTION;
     if (f->types) bits |= WITH_TYPES;
     if (f->positions) bits |= WITH_POSITIONS;
     if (f->relative && f->own_projections && f->content_to_position) bits |= OWN_KEY;
@@ -102,18 +114,32 @@ static bool lists_term(const config *c, const char *term)
     return false;
 }
 
+/* Even kernels have no padding that keeps the length; transformers cannot run them either. */
+static crank_status read_convolution(const model_reader *r, family *f, crank_error *error)
+{
+    const config *c = r->config;
+    int32_t width = r->model->encoder.width;
+    CRANK_TRY(config_int_or(c, "conv_kernel_size", 0, 31, 0, &f->kernel, error));
+    if (f->kernel == 0) return CRANK_OK;
+    CRANK_CHECK(f->kernel % 2 == 1, UNSUPPORTED, error,
+                "%s: conv_kernel_size is %d, expected an odd number", config_name(c), f->kernel);
+    CRANK_TRY(config_int_or(c, "conv_groups", 1, width, 1, &f->groups, error));
+    CRANK_CHECK(width % f->groups == 0, MODEL, error,
+                "%s: hidden_size %d is not a multiple of conv_groups %d", config_name(c), width,
+                f->groups);
+    return model_activation(c, "conv_act", "tanh", &f->convolution_activation, error);
+}
+
 static crank_status read_variant(const model_reader *r, family *f, crank_error *error)
 {
     const config *c = r->config;
     int relative, shared, biased;
-    int32_t convolution, head_width, width = r->model->encoder.head_width;
+    int32_t head_width, width = r->model->encoder.head_width;
     CRANK_TRY(config_bool_or(c, "relative_attention", 0, &relative, error));
     CRANK_TRY(config_bool_or(c, "share_att_key", 0, &shared, error));
     CRANK_TRY(config_bool_or(c, "position_biased_input", 1, &biased, error));
-    CRANK_TRY(config_int_or(c, "conv_kernel_size", 0, 64, 0, &convolution, error));
+    CRANK_TRY(read_convolution(r, f, error));
     CRANK_TRY(config_int_or(c, "attention_head_size", 1, 1024, width, &head_width, error));
-    CRANK_CHECK(convolution == 0, UNSUPPORTED, error, "%s: conv_kernel_size is %d, expected 0",
-                config_name(c), convolution);
     CRANK_CHECK(head_width == width, UNSUPPORTED, error,
                 "%s: attention_head_size is %d, expected hidden_size / num_attention_heads (%d)",
                 config_name(c), head_width, width);
@@ -158,6 +184,8 @@ static crank_status configure(model_reader *r, crank_error *error)
     r->dims.size['E'] = embedding;
     if (!f->positions) r->dims.size['P'] = 0;
     r->dims.size['R'] = 2 * (int64_t)f->buckets;
+    r->dims.size['W'] = f->kernel;
+    if (f->kernel != 0) r->dims.size['C'] = m->encoder.width / f->groups;
     return model_activation(c, "hidden_act", "gelu", &m->encoder.activation, error);
 }
 
@@ -222,6 +250,45 @@ static crank_status compute_projection(void *argument, void *values, size_t n, c
     return status;
 }
 
+/* [D, D / groups, kernel] on disk -> [D, kernel * D]: out[o, j * D + i] = w[o, i - first, j] for
+ * the inputs i that o's group sees, first being the first of them; zeros for the others. */
+static crank_status compute_convolution(void *argument, void *values, size_t n, crank_error *error)
+{
+    const model_reader *r = argument;
+    const family *f = r->model->family;
+    size_t width = (size_t)r->model->encoder.width, kernel = (size_t)f->kernel;
+    size_t seen = (size_t)r->dims.size['C'];
+    float *out = values, *weight = mem_array(width * seen * kernel, sizeof *weight);
+    CRANK_CHECK(weight != NULL, OUT_OF_MEMORY, error, "no memory for a convolution");
+    crank_status status =
+        safetensors_read_f32(r->file, bind_get(&r->bound, CONVOLUTION_W, 0), weight, error);
+    for (size_t i = 0; i < n; i++) out[i] = 0.0f;
+    for (size_t o = 0; o < width && status == CRANK_OK; o++) {
+        size_t first = o / seen * seen; /* as many outputs a group as inputs */
+        for (size_t i = 0; i < seen; i++) {
+            for (size_t j = 0; j < kernel; j++) {
+                out[(o * kernel + j) * width + first + i] = weight[(o * seen + i) * kernel + j];
+            }
+        }
+    }
+    mem_free(weight);
+    return status;
+}
+
+static void declare_convolution(model_reader *r, float epsilon)
+{
+    encoder *e = &r->model->encoder;
+    const family *f = r->model->family;
+    encoder_convolution *c = &e->convolution;
+    c->kernel = f->kernel;
+    c->activation = f->convolution_activation;
+    store_computed_linear(&r->store, &c->weights, "convolution", e->width, f->kernel * e->width,
+                          CONVOLUTION_B, compute_convolution, r);
+    model_norm(r, &c->norm, OPS_NORM_LAYER, "convolution_norm", -1, CONVOLUTION_NORM_G,
+               CONVOLUTION_NORM_B, e->width, epsilon);
+    if (e->n_layers == 1) e->first_row_only = false; /* its output is needed for every row */
+}
+
 static crank_status compute_index(void *argument, void *values, size_t n, crank_error *error)
 {
     (void)error;
@@ -261,6 +328,7 @@ static crank_status declare(model_reader *r, crank_error *error)
     CRANK_TRY(bert_like_begin(r, 1e-7, PROJECT_BEFORE_NORM, &epsilon, error));
     f->projections = mem_zero(2 * (size_t)e->n_layers, sizeof *f->projections);
     CRANK_CHECK(f->projections != NULL, OUT_OF_MEMORY, error, "no memory for a model");
+    if (f->kernel != 0) declare_convolution(r, epsilon);
     bool relative = f->relative && (f->content_to_position || f->position_to_content);
     if (relative) {
         store_computed_ints(&r->store, &f->index, "relative.index", -1, 2 * (size_t)f->span - 1,

@@ -287,6 +287,31 @@ static void add_layers(case_list *list)
                          .labels = 1});
 }
 
+/* What a convolution over positions needs. */
+static void add_around(case_list *list)
+{
+    static const int32_t widths[] = {64, 312, 1536, 5, 26};
+    for (size_t w = 0; w < sizeof widths / sizeof widths[0]; w++) {
+        for (int alias = 0; alias < 4; alias++) {
+            if (alias == ALIAS_SUM_SEPARATE) continue;
+            add(list, (ops_case){.kind = CASE_ADD_NORM,
+                                 .n_rows = tail_rows[(w + (size_t)alias) % N_TAILS],
+                                 .k = widths[w],
+                                 .norm = (ops_norm_kind)(alias % 2),
+                                 .no_bias = w % 2 == 1,
+                                 .alias = (case_alias)alias});
+        }
+        for (int32_t n = 1; n < 7 && widths[w] < 1000; n += 2) {
+            add(list, (ops_case){.kind = CASE_AROUND,
+                                 .lengths = n == 5 ? longer : ragged,
+                                 .n = n,
+                                 .k = widths[w]});
+        }
+    }
+    add(list, (ops_case){.kind = CASE_ADD_NORM, .n_rows = 7, .k = 128, .norm = OPS_NORM_RMS});
+    add(list, (ops_case){.kind = CASE_AROUND, .lengths = none, .n = 3, .k = 64});
+}
+
 static void case_name(char *out, size_t bytes, const ops_case *c, const material *m)
 {
     int used = snprintf(out, bytes, "%s B=%d T=%d S=%d", case_kinds[c->kind].name, m->n_sequences,
@@ -825,7 +850,8 @@ static void run_cases(const ops_subject *subject, const case_list *list, side *s
         material_make(&m, c, (uint64_t)i + 1);
         case_name(report->names[i], sizeof report->names[i], c, &m);
         crank_error error = {0};
-        if ((subject->only != NULL && strstr(report->names[i], subject->only) == NULL) ||
+        if (!ops_backend_has(s->backend, case_kinds[c->kind].name) ||
+            (subject->only != NULL && strstr(report->names[i], subject->only) == NULL) ||
             (subject->max_mflop > 0 && material_mflop(&m) > subject->max_mflop) ||
             (c->f32_only && subject->dtype != OPS_F32)) {
             report->n_skipped++;
@@ -858,6 +884,7 @@ crank_status ops_cases_run(const ops_subject *subject, ops_report *report, crank
         add_heads(&list);
         add_attentions(&list);
         add_layers(&list);
+        add_around(&list);
         run_cases(subject, &list, &s, &e, two, report);
     }
     free(list.cases);

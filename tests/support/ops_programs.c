@@ -222,6 +222,16 @@ static void make_parts(material *m, uint64_t *state)
         make_fold(m, c->k, state);
         add_linear(m, CONSUMER_ROWS, width, false, state);
         break;
+    case CASE_ADD_NORM:
+        add_input(m, 0, c->k, state);
+        add_input(m, 1, c->k, state);
+        m->parts.norm[0] = make_norm(m, c->norm, c->k, state);
+        add_linear(m, CONSUMER_ROWS, c->k, false, state);
+        break;
+    case CASE_AROUND:
+        add_input(m, 0, c->k, state);
+        add_linear(m, CONSUMER_ROWS, c->k * c->n, false, state);
+        break;
     case CASE_GATHER:
         add_input(m, 0, c->k, state);
         add_linear(m, CONSUMER_ROWS, c->k, false, state);
@@ -432,6 +442,19 @@ static void run_norm(case_run *run)
     output_and_consumed(run, &out, &y, false, CASE_NORM);
 }
 
+static void run_add_norm(case_run *run)
+{
+    ops_tensor out = fresh(run, tokens(run), run->m->c.k, BOTH);
+    ops_tensor y = fresh(run, tokens(run), CONSUMER_ROWS, OPS_USE_VALUE);
+    ops_tensor x = fresh_input(run, 0), more = fresh_input(run, 1);
+    fill(run, 0, &x);
+    fill(run, 1, &more);
+    if (run->m->c.alias == ALIAS_OUT) out = x;
+    if (run->m->c.alias == ALIAS_SUM_RESIDUAL) out = more;
+    ops_add_norm(run->ctx, &out, &x, &more, &run->parts->norm[0]);
+    output_and_consumed(run, &out, &y, false, CASE_ADD_NORM);
+}
+
 static void run_attention(case_run *run)
 {
     const ops_attention *a = &run->parts->attention;
@@ -470,6 +493,17 @@ static void run_gather(case_run *run)
     fill(run, 0, &x);
     ops_gather_first(run->ctx, &out, &x);
     output_and_consumed(run, &out, &y, true, CASE_GATHER);
+}
+
+static void run_around(case_run *run)
+{
+    int32_t cols = run->m->c.k * run->m->c.n;
+    ops_tensor out = fresh(run, tokens(run), cols, BOTH);
+    ops_tensor y = fresh(run, tokens(run), CONSUMER_ROWS, OPS_USE_VALUE);
+    ops_tensor x = fresh_input(run, 0);
+    fill(run, 0, &x);
+    ops_gather_around(run->ctx, &out, &x);
+    output_and_consumed(run, &out, &y, false, CASE_AROUND);
 }
 
 static void run_pool(case_run *run)
@@ -580,6 +614,8 @@ const case_kind_row case_kinds[CASE_KINDS] = {
     [CASE_ATTENTION] = {"attention", run_attention, {6e-6, 6e-2, 8e-3, 6e-2}},
     [CASE_ATTENTION_ROWS] = {"attention_rows", run_attention_rows, {6e-6, 6e-2, 8e-3, 6e-2}},
     [CASE_FOLDED] = {"attention_rows_folded", run_attention_rows, {6e-6, 2e-2, 3e-3, 2e-2}},
+    [CASE_ADD_NORM] = {"add_norm", run_add_norm, {4e-6, 1.6e-2, 2e-3, 1.6e-2}},
+    [CASE_AROUND] = {"gather_around", run_around, {0, 0, 0, 0}},
     [CASE_GATHER] = {"gather_first", run_gather, {0, 0, 0, 0}},
     [CASE_POOL] = {"pool", run_pool, {4e-6, 8e-3, 1e-3, 8e-3}},
     [CASE_BROADCAST] = {"broadcast", run_broadcast, {0, 8e-3, 1e-3, 8e-3}},

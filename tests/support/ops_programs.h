@@ -13,7 +13,9 @@ typedef enum case_kind {
     CASE_ATTENTION,
     CASE_ATTENTION_ROWS,
     CASE_FOLDED,
+    CASE_ADD_NORM,
     CASE_GATHER,
+    CASE_AROUND,
     CASE_POOL,
     CASE_BROADCAST,
     CASE_HEAD,
@@ -27,7 +29,7 @@ typedef enum case_alias {
     ALIAS_NONE,
     ALIAS_OUT,          /* out is the residual (or x, for a norm) */
     ALIAS_SUM_SEPARATE, /* sum asked for */
-    ALIAS_SUM_RESIDUAL, /* sum asked for and it is the residual */
+    ALIAS_SUM_RESIDUAL, /* sum asked for and it is the residual (add_norm: out is y) */
 } case_alias;
 
 #define RELATIVE_KEY 1
@@ -38,7 +40,7 @@ typedef struct ops_case {
     case_kind kind;
     const int32_t *lengths;
     int32_t n_rows; /* instead of lengths: so many sequences of one token */
-    int32_t n, k;   /* linear; k: also the width of norm, pool, ... */
+    int32_t n, k;   /* linear; k: also the width of norm, pool, ...; n: rows of gather_around */
     ops_activation act;
     bool gated, no_bias;
     ops_norm_kind norm;

@@ -264,6 +264,31 @@ static void pool(ops_context *ctx, ops_tensor *out, const ops_tensor *x, ops_poo
     }
 }
 
+static void add_norm(ops_context *ctx, ops_tensor *out, const ops_tensor *x, const ops_tensor *y,
+                     const ops_norm *norm)
+{
+    for (int32_t t = 0; !ctx->dry && t < out->rows; t++) {
+        for (int32_t j = 0; j < out->cols; j++)
+            row_of(out, t)[j] = row_of(x, t)[j] + row_of(y, t)[j];
+        normalise(row_of(out, t), row_of(out, t), out->cols, norm);
+    }
+}
+
+static void gather_around(ops_context *ctx, ops_tensor *out, const ops_tensor *x)
+{
+    const int32_t *starts = ctx->batch.starts;
+    int32_t n = out->cols / x->cols;
+    for (int32_t b = 0; !ctx->dry && b < ctx->batch.n_sequences; b++) {
+        for (int32_t t = starts[b]; t < starts[b + 1]; t++) {
+            for (int32_t j = 0; j < out->cols; j++) {
+                int32_t from = t + j / x->cols - n / 2;
+                bool inside = from >= starts[b] && from < starts[b + 1];
+                row_of(out, t)[j] = inside ? row_of(x, from)[j % x->cols] : 0;
+            }
+        }
+    }
+}
+
 static void gather_first(ops_context *ctx, ops_tensor *out, const ops_tensor *x)
 {
     pool(ctx, out, x, OPS_POOL_FIRST);
@@ -477,7 +502,9 @@ const ops_backend oracle_backend = {
     .attention = attention,
     .attention_rows = attention_rows,
     .attention_rows_folded = attention_rows_folded,
+    .add_norm = add_norm,
     .gather_first = gather_first,
+    .gather_around = gather_around,
     .pool = pool,
     .broadcast = broadcast,
     .head = head,
