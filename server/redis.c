@@ -15,7 +15,6 @@
 #include <sys/time.h>
 #include <xxhash.h>
 
-#define CALL_US 5000          /* of one call; a slower Redis is as good as none */
 #define REST_US 1000000       /* after a failure */
 #define QUEUE_LIMIT 65536     /* values waiting to be written */
 #define BATCH 256             /* keys of one MGET or MSET */
@@ -34,7 +33,8 @@ typedef struct put {
 /* One connection for reads (any HTTP thread, behind a lock) and one for the writer's thread. */
 struct redis {
     char host[256];
-    int port; /* 0: host is a socket's path */
+    int port;             /* 0: host is a socket's path */
+    struct timeval limit; /* of one call; a slower Redis is as good as none */
     metrics *metrics;
     pthread_mutex_t read_lock;
     redisContext *reader;
@@ -58,11 +58,10 @@ static uint32_t check_of(score_key key, const score_value *value)
 
 static redisContext *connect_to(const redis *r)
 {
-    struct timeval limit = {0, CALL_US};
-    redisContext *c = r->port != 0 ? redisConnectWithTimeout(r->host, r->port, limit)
-                                   : redisConnectUnixWithTimeout(r->host, limit);
+    redisContext *c = r->port != 0 ? redisConnectWithTimeout(r->host, r->port, r->limit)
+                                   : redisConnectUnixWithTimeout(r->host, r->limit);
     if (c == NULL) return NULL;
-    if (c->err == 0 && redisSetTimeout(c, limit) == REDIS_OK) return c;
+    if (c->err == 0 && redisSetTimeout(c, r->limit) == REDIS_OK) return c;
     redisFree(c);
     return NULL;
 }
@@ -191,7 +190,8 @@ static crank_status fail(crank_error *error, crank_status status, const char *me
     return status;
 }
 
-crank_status redis_open(redis **out, const char *address, metrics *m, crank_error *error)
+crank_status redis_open(redis **out, const char *address, size_t call_ms, metrics *m,
+                        crank_error *error)
 {
     *out = NULL;
     redis *r = server_zero(1, sizeof *r);
@@ -209,6 +209,7 @@ crank_status redis_open(redis **out, const char *address, metrics *m, crank_erro
     }
     memcpy(r->host, address, bytes);
     if (address[0] != '/') r->port = colon != NULL ? atoi(colon + 1) : 6379;
+    r->limit = (struct timeval){(time_t)(call_ms / 1000), (suseconds_t)(call_ms % 1000 * 1000)};
     r->metrics = m;
     pthread_mutex_init(&r->read_lock, NULL);
     pthread_mutex_init(&r->lock, NULL);
@@ -236,9 +237,10 @@ void redis_close(redis *r)
 
 #else
 
-crank_status redis_open(redis **out, const char *address, metrics *m, crank_error *error)
+crank_status redis_open(redis **out, const char *address, size_t call_ms, metrics *m,
+                        crank_error *error)
 {
-    (void)address, (void)m;
+    (void)address, (void)call_ms, (void)m;
     *out = NULL;
     error->status = CRANK_UNSUPPORTED;
     snprintf(error->message, sizeof error->message, "--redis: this build has no hiredis");

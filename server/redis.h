@@ -13,11 +13,13 @@
 
 typedef struct redis redis;
 
-/* address: HOST:PORT or the path of a socket. Connecting happens later, as needed.
+/* address: HOST:PORT or the path of a socket. Connecting happens later, as needed. call_ms: a call
+ * that takes longer has failed.
  * Fails: INVALID_ARGUMENT, UNSUPPORTED (built without hiredis), OUT_OF_MEMORY. */
-crank_status redis_open(redis **out, const char *address, metrics *m, crank_error *error);
+crank_status redis_open(redis **out, const char *address, size_t call_ms, metrics *m,
+                        crank_error *error);
 void redis_close(redis *r);
-/* found[i] is set where values[i] was filled. At most a few milliseconds. */
+/* found[i] is set where values[i] was filled. A call each 256 keys at most. */
 void redis_get(redis *r, const score_key *keys, size_t n, score_value *values, char *found);
 /* Handed to a thread of its own; dropped when that one is behind. */
 void redis_put(redis *r, const score_key *keys, size_t n, const score_value *values);

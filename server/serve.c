@@ -31,7 +31,7 @@ typedef struct serve_plan {
     const char *host, *dialect, *keys_path, *tls_cert, *tls_key, *config, *redis;
     int long_mode, log_form, scores, cpu_retry;
     size_t port, workers, http_threads, cache_mb;
-    size_t batch_ms, queue_ms, queue_pairs, queue_tokens, queue_mb;
+    size_t batch_ms, queue_ms, queue_pairs, queue_tokens, queue_mb, redis_ms;
     server_settings limits;
     server server;
     pthread_mutex_t spare_lock;
@@ -218,7 +218,8 @@ static cli_exit open_parts(serve_plan *plan)
         if (crank_cache_open(&s->cache, half, &error) != CRANK_OK)
             return cli_fail_status(&error, 0);
     }
-    if (plan->redis != NULL && redis_open(&s->redis, plan->redis, &s->metrics, &error) != CRANK_OK)
+    if (plan->redis != NULL &&
+        redis_open(&s->redis, plan->redis, plan->redis_ms, &s->metrics, &error) != CRANK_OK)
         return cli_fail(CLI_USAGE, "%s", error.message);
     for (size_t i = 0; i < plan->n_models; i++) {
         cli_exit code = open_one(plan, plan->models[i]);
@@ -362,6 +363,7 @@ static void set_defaults(serve_plan *plan)
     plan->queue_pairs = 100000;
     plan->queue_tokens = 16000000;
     plan->queue_mb = 256;
+    plan->redis_ms = 5;
     plan->limits = (server_settings){.max_documents = 10000,
                                      .max_body = 16 << 20,
                                      .max_header = 32768,
@@ -448,6 +450,8 @@ static cli_exit run(const cli_command *self, int argc, char **argv)
               1 << 20),
         TEXT("redis", &plan->redis, "HOST:PORT",
              "a second tier of the cache that servers share; may vanish at any time"),
+        COUNT("redis-timeout-ms", &plan->redis_ms, "N",
+              "5; of a call, after which that tier counts as away for a second", 1, 60000),
         TEXT("api-keys", &plan->keys_path, "FILE", "one key a line; # begins a comment"),
         TEXT("tls-cert", &plan->tls_cert, "FILE", "PEM; HTTPS instead of HTTP"),
         TEXT("tls-key", &plan->tls_key, "FILE", "PEM"),

@@ -266,7 +266,7 @@ static void repeated(const char *name, const char *unit, size_t times, size_t n,
     tokenizer_close(tok);
 }
 
-Test(bpe, words_of_a_megabyte, .timeout = 60)
+Test(bpe, words_of_a_megabyte, .timeout = 900)
 {
     repeated("bpe/roberta", "a", 1000000, 1000000, 0x698CE314u);
     repeated("bpe/roberta", "ab", 200000, 200000, 0x4C73268Bu);
@@ -442,7 +442,7 @@ Test(bpe, expressions_beyond_the_subset_are_refused)
 
 /* Each search looks to the end of the text and then matches one character: quadratic, if it were
  * not stopped. */
-Test(bpe, an_expression_that_looks_too_far_is_stopped, .timeout = 30)
+Test(bpe, an_expression_that_looks_too_far_is_stopped, .timeout = 900)
 {
     image_builder b;
     tok_section program = compiled(&b, "a*b|a", false);
@@ -528,7 +528,7 @@ Test(bpe, hostile_files_are_refused_by_name)
     }
 }
 
-Test(bpe, damaged_images_open_or_do_not_but_never_misbehave, .timeout = 300)
+Test(bpe, damaged_images_open_or_do_not_but_never_misbehave, .timeout = 900)
 {
     static const char *const names[] = {"bpe/roberta", "bpe/modernbert"};
     for (size_t i = 0; i < 2; i++) {

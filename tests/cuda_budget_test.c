@@ -114,7 +114,7 @@ static int judge(long long count, long long limit)
     return count * (100 + TOLERANCE) < limit * 100 ? -1 : 0;
 }
 
-Test(cuda_budget, no_counter_is_a_tenth_off, .timeout = 300)
+Test(cuda_budget, no_counter_is_a_tenth_off, .timeout = 900)
 {
     static const char *const tiles[] = {"_16x32_", "_16x64_",  "_32x64_",
                                         "_64x64_", "_128x64_", "_128x128_"};

@@ -122,7 +122,7 @@ static const int in_order[] = {0, 1, 2, 3, 4, 5, 6, 7};
 /* ---- faithful ----------------------------------------------------------------------------------
  */
 
-Test(cuda_engine, goldens_come_out_in_every_dtype, .timeout = 600)
+Test(cuda_engine, goldens_come_out_in_every_dtype, .timeout = 900)
 {
     /* The table's tolerances are for logits of about one: what 16- and 8-bit numbers err by grows
      * with what they hold. bert-h96-3labels, with logits up to 4.3, is 7.6e-3 off by rounding its
@@ -168,7 +168,7 @@ Test(cuda_engine, goldens_come_out_in_every_dtype, .timeout = 600)
 /* ---- the same bits -----------------------------------------------------------------------------
  */
 
-Test(cuda_engine, a_row_has_the_same_bits_in_any_batch, .timeout = 600)
+Test(cuda_engine, a_row_has_the_same_bits_in_any_batch, .timeout = 900)
 {
     rows r;
     if (cuda_skipped("a_row_has_the_same_bits_in_any_batch") || !rows_open(&r, "bert-h64")) return;
@@ -202,7 +202,7 @@ Test(cuda_engine, a_row_has_the_same_bits_in_any_batch, .timeout = 600)
 }
 
 /* Blocks run at once on a GPU: no order of blocks and warps may show in the result. */
-Test(cuda_engine, the_order_of_blocks_and_warps_does_not_show, .timeout = 600)
+Test(cuda_engine, the_order_of_blocks_and_warps_does_not_show, .timeout = 900)
 {
     rows r;
     const emulator *e = cuda_emulator();
@@ -321,7 +321,7 @@ Test(cuda_engine, a_model_that_does_not_fit_says_what_is_there)
     cr_assert_eq(cuda_reports(), 0);
 }
 
-Test(cuda_engine, any_device_allocation_may_fail, .timeout = 300)
+Test(cuda_engine, any_device_allocation_may_fail, .timeout = 900)
 {
     rows r;
     const emulator *e = cuda_emulator();

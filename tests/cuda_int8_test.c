@@ -139,7 +139,7 @@ static void compare(int32_t k, const char *variant)
     free(w);
 }
 
-Test(cuda_int8, sums_are_the_cpus_sums, .timeout = 120)
+Test(cuda_int8, sums_are_the_cpus_sums, .timeout = 900)
 {
     static const int32_t widths[] = {7, 64, 130, 384, 1536};
     if (cuda_skipped("sums_are_the_cpus_sums")) return;
@@ -147,7 +147,7 @@ Test(cuda_int8, sums_are_the_cpus_sums, .timeout = 120)
     cr_assert_eq(cuda_reports(), 0);
 }
 
-Test(cuda_int8, sums_are_equal_in_every_tile, .timeout = 120)
+Test(cuda_int8, sums_are_equal_in_every_tile, .timeout = 900)
 {
     static const char *const tiles[] = {"_16x32_", "_16x64_",  "_32x64_",
                                         "_64x64_", "_128x64_", "_128x128_"};

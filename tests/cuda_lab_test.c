@@ -127,7 +127,7 @@ Test(cuda_lab, the_kernels_embedded_in_the_library_are_at_most_10_mb)
 }
 
 /* Every step passes or says why it was left out, and the files hold what each step gave. */
-Test(cuda_lab, the_dry_run_of_a_gpu_machine_passes, .timeout = 300)
+Test(cuda_lab, the_dry_run_of_a_gpu_machine_passes, .timeout = 900)
 {
     const char *name = "the_dry_run_of_a_gpu_machine_passes";
     char folder[512], out[600], path[700];

@@ -111,7 +111,7 @@ static void check(const pairs *p, crank_dtype type, const char *name, double tol
     crank_model_close(model);
 }
 
-Test(cuda_minilm, trained_weights_score_as_in_f32, .timeout = 300)
+Test(cuda_minilm, trained_weights_score_as_in_f32, .timeout = 900)
 {
     golden g;
     static pairs p;

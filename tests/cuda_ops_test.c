@@ -36,17 +36,17 @@ static void run_dtype(ops_dtype dtype)
     run(&report, dtype, NULL, 0, getenv("OPS_ONLY"));
 }
 
-Test(cuda_ops, f16_cases, .timeout = 600)
+Test(cuda_ops, f16_cases, .timeout = 900)
 {
     run_dtype(OPS_F16);
 }
 
-Test(cuda_ops, bf16_cases, .timeout = 600)
+Test(cuda_ops, bf16_cases, .timeout = 900)
 {
     run_dtype(OPS_BF16);
 }
 
-Test(cuda_ops, int8_cases, .timeout = 600)
+Test(cuda_ops, int8_cases, .timeout = 900)
 {
     run_dtype(OPS_INT8);
 }
@@ -67,7 +67,7 @@ static void compare_variants(const char *const *variants, size_t n, ops_dtype dt
     }
 }
 
-Test(cuda_ops, gemm_tiles_give_equal_bits, .timeout = 600)
+Test(cuda_ops, gemm_tiles_give_equal_bits, .timeout = 900)
 {
     static const char *const tiles[] = {"_16x32_", "_16x64_",  "_32x64_",
                                         "_64x64_", "_128x64_", "_128x128_"};
@@ -76,7 +76,7 @@ Test(cuda_ops, gemm_tiles_give_equal_bits, .timeout = 600)
     for (int i = 0; i < 3; i++) compare_variants(tiles, 6, dtypes[i], 0.9, "linear");
 }
 
-Test(cuda_ops, attention_tiles_give_equal_bits, .timeout = 600)
+Test(cuda_ops, attention_tiles_give_equal_bits, .timeout = 900)
 {
     static const char *const tiles[] = {"query16", "query64"};
     if (cuda_skipped("attention_tiles_give_equal_bits")) return;

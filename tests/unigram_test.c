@@ -185,7 +185,7 @@ static void repeated(const char *name, const char *unit, size_t times, size_t n,
     tokenizer_close(tok);
 }
 
-Test(unigram, texts_without_a_space, .timeout = 60)
+Test(unigram, texts_without_a_space, .timeout = 900)
 {
     repeated("unigram/bytefallback", "a", 300000, 300000, 0xF01B587Bu);
     repeated("unigram/bytefallback", "\xD0\x96q", 100000, 300001, 0xAC83F366u);
@@ -596,7 +596,7 @@ Test(unigram, hostile_normalisers_are_refused_by_name)
     }
 }
 
-Test(unigram, damaged_images_open_or_do_not_but_never_misbehave, .timeout = 300)
+Test(unigram, damaged_images_open_or_do_not_but_never_misbehave, .timeout = 900)
 {
     static const char *const names[] = {"unigram/t5", "unigram/deberta", "unigram/bytefallback"};
     for (size_t i = 0; i < 3; i++) {

@@ -4,18 +4,18 @@ load`. Short by default, so that it runs with every test; the figures of server/
     SERVER_LONG=1 CRANK=build/release/crank python3 tests/server/load_test.py [CLASS..]
 
 Each test prints what it measured and compares it with the same run. Only the long form is held to the
-goals' times; the short one, and sanitizers (CRANK_SLOW), to what must never happen."""
+goals' times; the short one, and sanitizers (CRANK_SLOW), to what must never happen on any machine."""
 import json
 import os
 import statistics
 import subprocess
 import sys
-import threading
 import time
 import unittest
 
 sys.path.insert(0, os.path.dirname(__file__))
-from support import CRANK, SLOW, Server, read_answer, request, wait_until
+from support import (CONNECTIONS, CRANK, ENDLESS, LIMIT, PATIENT, SLOW, Clients, Server, endless, read_answer, request, texts,
+                     wait_until)
 
 LONG = bool(os.environ.get("SERVER_LONG"))
 TIMED = SLOW == 1
@@ -30,7 +30,7 @@ def bench(server, rate, seconds, **options):
     line = [CRANK, "bench", "load", "--json", "--port", str(server.port), "--rate", str(rate), "--seconds", str(seconds)]
     for name, value in options.items():
         line += ["--" + name, str(value)]
-    done = subprocess.run(line, capture_output=True, text=True, timeout=seconds + 120)
+    done = subprocess.run(line, capture_output=True, text=True, timeout=seconds + LIMIT)
     assert done.returncode == 0, done.stdout + done.stderr
     result = json.loads(done.stdout)
     for kind in ("ok", "refused"):
@@ -43,47 +43,38 @@ def quantile(values, q):
     return values[int((len(values) - 1) * q)]
 
 
-class Probe:
-    """Asks GET paths in turn, each on a connection of its own, while the block runs."""
-
-    def __init__(self, server, paths, gap=0.05):
-        self.server, self.paths, self.gap = server, paths, gap
-        self.times, self.stop = {path: [] for path in paths}, threading.Event()
-
-    def run(self):
-        while not self.stop.wait(self.gap):
-            for path in self.paths:
-                start = time.monotonic()
-                answer = self.server.get(path)
-                assert answer is not None and answer.status == 200
-                self.times[path].append((time.monotonic() - start) * 1e3)
-
-    def __enter__(self):
-        self.stop.clear()
-        self.thread = threading.Thread(target=self.run)
-        self.thread.start()
-        return self
-
-    def __exit__(self, *_):
-        self.stop.set()
-        self.thread.join()
+def need_connections(test, n):
+    if CONNECTIONS < n + 100:
+        print(f"SKIPPED: {n} connections need more descriptors than ulimit -n gives", flush=True)
+        test.skipTest("descriptors")
 
 
 class Overload(unittest.TestCase):
     QUEUE_MS = 300
 
     def test_three_times_what_it_can(self):
+        need_connections(self, 1500)
         # Peak, 70 % and 300 % in turn, because machines change; medians of the rounds count.
         rounds, seconds = (5, 5) if LONG else (1, 3)
         peaks, most, over, shares = [], [], [], []
         with Server("--cache-mb", "0", "--log", "none", "--queue-ms", str(self.QUEUE_MS), "--deadline-ms", "0") as s:
             bench(s, 0, 2, connections=16)  # teaches the cost model
-            probe = Probe(s, ["/health", "/metrics"])
+            paths = {"/health": [], "/metrics": []}
+
+            def probe(_, k):
+                for path, times in paths.items():
+                    start = time.monotonic()
+                    self.assertEqual(s.get(path).status, 200)
+                    times.append((time.monotonic() - start) * 1e3)
+                time.sleep(0.05)
+
             for n in range(rounds):
                 peaks.append(bench(s, 0, seconds, connections=32, seed=10 + n)["goodput_rps"])
                 most.append(bench(s, int(0.7 * peaks[-1]), seconds, connections=400, seed=50 + n))
-                with probe:
-                    over.append(bench(s, int(3 * peaks[-1]), seconds, connections=1500, seed=90 + n))
+                with Clients(1, probe):
+                    # Short: 1,500 large requests at once, which is too much for any machine.
+                    load = {"rate": int(3 * peaks[-1])} if LONG else {"rate": 0, "documents": 40}
+                    over.append(bench(s, seconds=seconds, connections=1500, seed=90 + n, **load))
                 after = bench(s, 0, seconds, connections=32, seed=130 + n)["goodput_rps"]
                 shares.append(over[-1]["goodput_rps"] / ((peaks[-1] + after) / 2))
             self.assertEqual(s.metric("crank_queue_pairs"), 0)
@@ -94,11 +85,11 @@ class Overload(unittest.TestCase):
         share = statistics.median(shares)
         figure(f"peak (closed loop, 10 documents of 30 words): {statistics.median(peaks):.0f}/s")
         figure(f"at 70 %: p50 {middle(most, 'ok', 'p50'):.1f} ms, p99 {middle(most, 'ok', 'p99'):.1f} ms")
-        figure(f"at 300 %: goodput {statistics.median(o['goodput_rps'] for o in over):.0f}/s, {100 * share:.0f} % of the peak; "
+        figure(f"at {'300 %' if LONG else '1500 at once'}: goodput {statistics.median(o['goodput_rps'] for o in over):.0f}/s, {100 * share:.0f} % of the peak; "
                f"accepted p50 {middle(over, 'ok', 'p50'):.0f} ms, p99 {middle(over, 'ok', 'p99'):.0f} ms (queue limit "
                f"{self.QUEUE_MS} ms); refused p50 {middle(over, 'refused', 'p50'):.2f} ms, p99 {middle(over, 'refused', 'p99'):.2f} ms")
         worst = {}
-        for path, times in probe.times.items():
+        for path, times in paths.items():
             worst[path] = quantile(times, 0.99)
             figure(f"{path} then: p50 {statistics.median(times):.1f} ms, p99 {worst[path]:.1f} ms, worst {max(times):.1f} ms")
         self.assertEqual([row["failed"] for row in most + over], [0] * len(most + over))
@@ -116,15 +107,13 @@ class Soak(unittest.TestCase):
     def test_many_requests_leave_nothing_behind(self):
         total, step = (200000, 20000) if LONG else (5000, 500)
 
+        def counts(pid):
+            return [len(os.listdir(f"/proc/{pid}/{folder}")) for folder in ("fd", "task")]
+
         def state(pid):
             with open(f"/proc/{pid}/status") as f:
                 kb = next(int(line.split()[1]) for line in f if line.startswith("VmRSS"))
-            # The connection that asked for the metrics may still be closing: the least of a moment counts.
-            counts = []
-            for _ in range(20):
-                counts.append((len(os.listdir(f"/proc/{pid}/fd")), len(os.listdir(f"/proc/{pid}/task"))))
-                time.sleep(0.02)
-            return (kb, *min(counts))
+            return (kb, *counts(pid))
 
         # A cache that is full after a tenth, so that what grows is not the cache.
         with Server("--cache-mb", "2", "--log", "none") as s:
@@ -137,103 +126,95 @@ class Soak(unittest.TestCase):
                 self.assertTrue(wait_until(lambda: s.metric("crank_connections") <= 1))
                 rows.append((sent, *state(s.process.pid)))
             seconds = time.monotonic() - start
+            # A connection's descriptor is closed a moment after it was counted out.
+            self.assertTrue(wait_until(lambda: all(a <= b for a, b in zip(counts(s.process.pid), rows[0][2:])), 30))
+            rows[-1] = (sent, *state(s.process.pid))
         early = next(row for row in rows if row[0] >= total / 10)
         last = rows[-1]
         figure(f"{last[0]} requests in {seconds:.0f} s, none failed; at {early[0]}: RSS {early[1]} kB, {early[2]} descriptors, "
                f"{early[3]} threads; at the end: {last[1]} kB ({last[1] / early[1]:.3f} x), {last[2]}, {last[3]}")
         figure("RSS in kB, from tenth to tenth: " + " ".join(str(row[1]) for row in rows))
-        self.assertEqual(early[2:], last[2:])
         if TIMED:
             # The goal is 1.02 x; 30 MB that move by a few pages are not a leak, growth to the end is. The short
-            # run's first tenth still warms up, so its second half alone counts.
+            # run still warms up and fills the cache: it finds only what leaks a few KB a request.
             half = next(row for row in rows if row[0] >= total / 2)
             if LONG:
                 self.assertLessEqual(last[1], 1.03 * early[1])
-            self.assertLessEqual(last[1], (1.01 if LONG else 1.03) * half[1])
+            self.assertLessEqual(last[1], (1.01 if LONG else 1.25) * half[1])
 
 
 class Stop(unittest.TestCase):
     def test_term_under_load_again_and_again(self):
-        rounds, answered, refused, started = (50, 0, 0, time.monotonic()) if LONG else (3, 0, 0, time.monotonic())
+        rounds, answered, started = 50 if LONG else 3, 0, time.monotonic()
         for n in range(rounds):
-            s = Server("--drain-ms", "50", "--log", "none", model_options=None)
-            lost, good, stop = [], [], threading.Event()
+            s = Server("--drain-ms", "50", "--log", "none", "--deadline-ms", "0")
+            lost, good = [], [0] * 4
 
-            def load(i):
-                k = 0
-                while not stop.is_set():
+            def step(i, k):
+                try:
+                    c = s.connect()
+                except OSError:
+                    return False  # refused: the listener is closed
+                with c:
+                    body = {"query": "waaaa", "texts": texts(4, 8, f"{n} {i} {k}")}
                     try:
-                        c = s.connect(5)
-                    except OSError:
-                        return  # refused: the listener is closed
-                    with c:
-                        texts = [f"{n} {i} {k} {d} " + "sea moon " * 20 for d in range(20)]
-                        try:
-                            c.sendall(request("POST", "/rerank", json.dumps({"query": "tides", "texts": texts}).encode()))
-                        except OSError as problem:
-                            lost.append(problem)
-                            continue
-                        answer = read_answer(c)
-                        (good if answer is not None and answer.status in (200, 429) else lost).append(answer and answer.status)
-                    k += 1
+                        c.sendall(request("POST", "/rerank", json.dumps(body).encode()))
+                    except OSError as problem:
+                        lost.append(problem)
+                        return
+                    answer = read_answer(c)
+                if answer is not None and answer.status in (200, 429):
+                    good[i] += 1
+                else:
+                    lost.append(answer and answer.status)
 
-            threads = [threading.Thread(target=load, args=(i,)) for i in range(4)]
-            for t in threads:
-                t.start()
-            time.sleep(0.15 + 0.01 * (n % 7))
-            s.term()
-            code = s.stop(term=False)
-            stop.set()
-            for t in threads:
-                t.join()
+            with Clients(4, step):
+                self.assertTrue(wait_until(lambda: min(good) > 0 or lost))
+                time.sleep(0.01 * (n % 7))  # another moment in each round
+                s.term()
+                code = s.stop(term=False)
             self.assertEqual((code, lost), (0, []), f"round {n}")
-            answered += len(good)
+            answered += sum(good)
         figure(f"{rounds} x SIGTERM under load in {time.monotonic() - started:.0f} s: {answered} requests answered, none lost, exit code 0")
 
 
 class Slow(unittest.TestCase):
     N = 500
 
-    def dribble(self, s, stop):
-        """N connections, half in their headers, half in their bodies, that send a byte a second."""
-        sockets, begun = [], [b"POST /rerank HTTP/1.1\r\nHost: a\r\nX: ", request("POST", "/rerank", None, ["Content-Length: 10000"])]
-        for i in range(self.N):
-            sockets.append(s.connect())
-            sockets[-1].sendall(begun[i % 2])
-        self.ready.set()
-        while not stop.is_set():
-            for i, c in enumerate(sockets):
-                if stop.wait(1 / self.N):
-                    break
-                try:
-                    c.send(b"a")
-                except OSError:  # its time was up: another one comes
-                    c.close()
-                    try:
-                        sockets[i] = s.connect()
-                        sockets[i].sendall(begun[i % 2])
-                    except OSError:
-                        pass
-        for c in sockets:
-            c.close()
+    def begin(self, s, i):
+        """Half of them are in their headers, half in their bodies."""
+        c = s.connect()
+        c.sendall((b"POST /rerank HTTP/1.1\r\nHost: a\r\nX: ", request("POST", "/rerank", None, ["Content-Length: 10000"]))[i % 2])
+        return c
 
     def test_slow_connections_do_not_hold_others(self):
+        need_connections(self, self.N)
         rounds, seconds = (6, 8) if LONG else (1, 2)
-        with Server("--cache-mb", "0", "--log", "none") as s:
+        with Server("--cache-mb", "0", "--log", "none", "--deadline-ms", "0") as s:
             rate = 100 if TIMED else 10
             bench(s, rate, 2, seed=1)
             without, beside = [], []
             for n in range(rounds):
-                without.append(bench(s, rate, seconds, seed=10 + n)["ok_ms"])
-                stop, self.ready = threading.Event(), threading.Event()
-                t = threading.Thread(target=self.dribble, args=(s, stop))
-                t.start()
-                self.assertTrue(self.ready.wait(60))
-                beside.append(bench(s, rate, seconds, seed=100 + n)["ok_ms"])
-                stop.set()
-                t.join()
+                without.append(bench(s, rate, seconds, seed=10 + n))
+                sockets = [self.begin(s, i) for i in range(self.N)]
+
+                def dribble(_, k):
+                    """A byte a second from each."""
+                    time.sleep(1 / self.N)
+                    i = k % self.N
+                    try:
+                        sockets[i].send(b"a")
+                    except OSError:  # its time was up: another one comes
+                        sockets[i].close()
+                        sockets[i] = self.begin(s, i)
+
+                with Clients(1, dribble):
+                    beside.append(bench(s, rate, seconds, seed=100 + n))
+                for c in sockets:
+                    c.close()
+        self.assertGreater(min(row["ok"] for row in without + beside), 0)
         for q in ("p50", "p99"):
-            a, b = (statistics.median(r[q] for r in rows) for rows in (without, beside))
+            a, b = (statistics.median(row["ok_ms"][q] for row in rows) for rows in (without, beside))
             figure(f"{q} of others at {rate}/s: {a:.2f} ms; beside {self.N} slow connections: {b:.2f} ms ({b / a:.2f} x)")
         if TIMED and LONG:
             self.assertLessEqual(b, 1.2 * a)
@@ -242,30 +223,30 @@ class Slow(unittest.TestCase):
 class Leave(unittest.TestCase):
     def test_a_client_that_leaves_frees_its_place(self):
         rounds, times = 40 if LONG else 5, []
-        with Server("--cache-mb", "0", "--log", "none") as s:
+        with Server(*PATIENT, "--log", "none") as s, s.connect() as watch:
             bench(s, 0, 1, connections=8, documents=50, words=100)
-            watch = s.connect()  # its first request is due in 5 s
-            self.addCleanup(watch.close)
+            before = s.metric("crank_computed_pairs_total")
 
             def waiting():
                 watch.sendall(request("GET", "/metrics"))
                 text = read_answer(watch).text
                 return float(next(line for line in text.splitlines() if line.startswith("crank_queue_pairs ")).split()[1])
 
+            ask = endless()
             for n in range(rounds):
                 with s.connect() as c:
-                    texts = [f"{n} {d} " + "sea moon " * 200 for d in range(2000)]
-                    c.sendall(request("POST", "/rerank", json.dumps({"query": "tides", "texts": texts}).encode()))
+                    c.sendall(ask)
                     self.assertTrue(wait_until(lambda: waiting() > 0))
                 start = time.monotonic()
                 self.assertTrue(wait_until(lambda: waiting() == 0))
                 times.append((time.monotonic() - start) * 1e3)
-            gone = s.metric("crank_clients_gone_total")
-        figure(f"{rounds} clients left 2,000 documents behind: the place was free after p50 {statistics.median(times):.0f} ms, "
+            gone, computed = s.metric("crank_clients_gone_total"), s.metric("crank_computed_pairs_total") - before
+        figure(f"{rounds} clients left {ENDLESS} documents behind: the place was free after p50 {statistics.median(times):.0f} ms, "
                f"worst {max(times):.0f} ms")
         self.assertEqual(gone, rounds)
-        if TIMED:
-            self.assertLessEqual(quantile(times, 0.9), 100 if LONG else 1000)
+        self.assertLess(computed, rounds * ENDLESS / 2)
+        if TIMED and LONG:
+            self.assertLessEqual(quantile(times, 0.9), 100)
 
 
 if __name__ == "__main__":

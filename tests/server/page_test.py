@@ -9,12 +9,11 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 import unittest
 
 sys.path.insert(0, os.path.dirname(__file__))
-from support import SLOW, Server, model
+from support import LIMIT, Clients, Server, model
 
 BROWSER = next((path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None)
 
@@ -74,8 +73,8 @@ class Chromium:
             raise RuntimeError(expression + ": " + str(result["exceptionDetails"]))
         return result["result"].get("value")
 
-    def wait_for(self, expression, seconds=20):
-        end = time.monotonic() + seconds * SLOW
+    def wait_for(self, expression, seconds=LIMIT):
+        end = time.monotonic() + seconds
         while time.monotonic() < end:
             value = self.value(expression)
             if value:
@@ -90,7 +89,7 @@ class Chromium:
         os.close(self.to)
         os.close(self.back)
         try:
-            self.process.wait(10)
+            self.process.wait(LIMIT)
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
@@ -120,19 +119,13 @@ class Page(unittest.TestCase):
         self.browser.value(f"document.querySelector({selector!r}).focus(), document.querySelector({selector!r}).select(), 1")
         self.browser.call("Input.insertText", {"text": text})
 
-    def load(self, seconds):
-        """Traffic, so that the charts have something to draw."""
-        def run():
-            end, n = time.monotonic() + seconds, 0
-            while time.monotonic() < end:
-                texts = [f"{n} {i} the sea rises and falls with the moon" for i in range(4 + 12 * (n // 20 % 4))]
-                self.server.post("/rerank", {"query": f"tides {n}", "texts": texts})
-                n += 1
-                time.sleep(0.02)
-        threads = [threading.Thread(target=run) for _ in range(2)]
-        for t in threads:
-            t.start()
-        return threads
+    def load(self):
+        """Traffic while the block runs, so that the charts have something to draw."""
+        def step(_, n):
+            texts = [f"{n} {i} the sea rises and falls with the moon" for i in range(4 + 12 * (n // 20 % 4))]
+            self.server.post("/rerank", {"query": f"tides {n}", "texts": texts})
+            time.sleep(0.02)
+        return Clients(2, step)
 
     def test_page(self):
         b = self.browser
@@ -160,19 +153,17 @@ class Page(unittest.TestCase):
         # The command that is shown gives the same.
         command = b.value("document.querySelector('#curl').textContent")
         if shutil.which("curl"):
-            done = subprocess.run(["sh", "-c", command], capture_output=True, timeout=30)
+            done = subprocess.run(["sh", "-c", command], capture_output=True, timeout=LIMIT)
             self.assertEqual(json.loads(done.stdout), [{k: v for k, v in r.items() if k != "text"} for r in expected])
         # What goes wrong is said.
         self.type("#documents", " ")
         b.value("document.querySelector('#run').click(), 1")
         b.wait_for("document.querySelector('#message').textContent.length > 0")
         # Charts: something is drawn once there were requests between two scrapes.
-        threads = self.load(3)
-        for name in ("latency", "rate", "batch"):
-            b.wait_for(f"(c => c.getContext('2d').getImageData(0, 20, c.width, c.height - 20).data.some(v => v))"
-                       f"(document.querySelector('#{name}'))")
-        for t in threads:
-            t.join()
+        with self.load():
+            for name in ("latency", "rate", "batch"):
+                b.wait_for(f"(c => c.getContext('2d').getImageData(0, 20, c.width, c.height - 20).data.some(v => v))"
+                           f"(document.querySelector('#{name}'))")
         # Nothing from elsewhere, nothing in the console but the refused request.
         urls = {p["request"]["url"] for p in b.named("Network.requestWillBeSent")}
         self.assertGreater(len(urls), 3)
@@ -189,8 +180,8 @@ class Page(unittest.TestCase):
         if not path:
             return
         self.open(1180, 990, os.environ.get("CRANK_PAGE_DARK") == "1")
-        for t in self.load(float(os.environ.get("CRANK_PAGE_SECONDS", "25"))):
-            t.join()
+        with self.load():
+            time.sleep(float(os.environ.get("CRANK_PAGE_SECONDS", "25")))
         self.type("#query", "why is there high water twice a day?")
         self.browser.value("document.querySelector('#run').click(), 1")
         self.browser.value("document.activeElement.blur(), 1")

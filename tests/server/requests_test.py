@@ -4,6 +4,7 @@ import json
 import math
 import os
 import re
+import select
 import shutil
 import socket
 import ssl
@@ -14,21 +15,28 @@ import time
 import unittest
 
 sys.path.insert(0, os.path.dirname(__file__))
-from support import CRANK, ENDLESS, FOLDER, PATIENT, SLOW, Server, endless, model, read_answer, request, wait_until
+from support import (CONNECTIONS, CRANK, ENDLESS, FOLDER, LIMIT, LONG_BATCHES, SHORT_BATCHES, Clients, Server, endless,
+                     environment, model, read_answer, request, texts, wait_until)
 
 ASK = {"query": "how do tides work", "texts": ["tides follow the moon", "bread", "the sea rises twice a day"]}
 ALL_PATHS = ["/rerank", "/reranking", "/v1/rerank", "/v2/rerank"]
 
 
-def long_ask(n, words=60, tag=""):
-    return {"query": "tides " + tag, "texts": [f"word{i} {tag} " + "sea moon " * words for i in range(n)]}
+def ask_for(n, words, tag):
+    return {"query": "waaaa", "texts": texts(n, words, tag)}
+
+
+def expect(test, answer, status):
+    test.assertIsNotNone(answer, "no answer")
+    test.assertEqual(answer.status, status, answer.body[:300])
+    return answer
 
 
 class Requests(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
-        cls.server = Server("--max-documents", "500", "--max-body", "300000", "--header-timeout-ms", "700",
-                            "--body-timeout-ms", "1200", "--idle-timeout-ms", "1500")
+        cls.server = Server("--max-documents", "500", "--queue-ms", "3600000", "--deadline-ms", "0", "--header-timeout-ms", "3600000",
+                            "--body-timeout-ms", "3600000", "--idle-timeout-ms", "3600000", "--max-body", "300000")
 
     @classmethod
     def tearDownClass(cls):
@@ -36,9 +44,7 @@ class Requests(unittest.TestCase):
         assert code == 0, code
 
     def expect(self, answer, status):
-        self.assertIsNotNone(answer, "no answer")
-        self.assertEqual(answer.status, status, answer.body[:300])
-        return answer
+        return expect(self, answer, status)
 
     # ---- bodies ----
 
@@ -143,7 +149,6 @@ class Requests(unittest.TestCase):
                 answer = read_answer(s)
                 self.assertIsNotNone(answer, headers)
                 self.assertIn(answer.status, (400, 411), headers)
-                s.settimeout(5)
                 try:
                     self.assertEqual(s.recv(1000), b"", headers)  # closed: nothing behind is answered
                 except ConnectionResetError:
@@ -158,59 +163,6 @@ class Requests(unittest.TestCase):
         answer = self.expect(self.server.get("/rerank"), 405)
         self.assertEqual(answer.headers["allow"], "POST")
         self.expect(self.server.post("/health", b"{}"), 405)
-
-    # ---- time ----
-
-    def test_slow_headers_are_closed(self):
-        with self.server.connect() as s:
-            start = time.monotonic()
-            s.sendall(b"POST /rerank HTTP/1.1\r\nHost: a\r\n")
-            self.assertTrue(self.dribble(s, b"x", 0.1))
-            self.assertLess(time.monotonic() - start, 2.5 * SLOW)
-
-    def dribble(self, s, byte, gap):
-        """Sends a byte at a time until the server closes."""
-        s.settimeout(gap)
-        for _ in range(200):
-            try:
-                s.sendall(byte)
-                data = s.recv(4096)
-                if not data:
-                    return True
-            except socket.timeout:
-                continue
-            except OSError:
-                return True
-        return False
-
-    def test_slow_body_is_408(self):
-        with self.server.connect() as s:
-            start = time.monotonic()
-            s.sendall(request("POST", "/rerank", None, ["Content-Length: 1000"]))
-            got = b""
-            s.settimeout(0.1)
-            while time.monotonic() - start < 10:
-                try:
-                    s.sendall(b" ")
-                    piece = s.recv(4096)
-                    if not piece:
-                        break
-                    got += piece
-                except socket.timeout:
-                    continue
-                except OSError:
-                    break
-            self.assertTrue(got.startswith(b"HTTP/1.1 408"), got[:200])
-            self.assertLess(time.monotonic() - start, 4 * SLOW)
-
-    def test_idle_connection_is_closed(self):
-        with self.server.connect() as s:
-            s.sendall(request("GET", "/health"))
-            self.expect(read_answer(s), 200)
-            start = time.monotonic()
-            s.settimeout(10)
-            self.assertEqual(s.recv(100), b"")
-            self.assertGreater(time.monotonic() - start, 1)
 
     def test_keep_alive_and_pipelining(self):
         with self.server.connect() as s:
@@ -381,7 +333,7 @@ class Requests(unittest.TestCase):
         self.assertNotIn("http", self.server.get("/page.css").text)
         document = self.server.get("/openapi.json").json
         self.assertLessEqual({"/rerank", "/v1/rerank", "/v2/rerank", "/score", "/v1/ranking"}, set(document["paths"]))
-        self.expect(self.server.raw(request("HEAD", "/health")), 200)
+        self.expect(self.server.raw(request("HEAD", "/health", close=True)), 200)
 
     def test_cache_answers_the_second_time(self):
         before = self.server.metric("crank_computed_pairs_total")
@@ -399,20 +351,84 @@ class Requests(unittest.TestCase):
                      "te_batch_next_size_bucket", "te_batch_next_tokens_bucket", "te_queue_size", "crank_requests_total"]:
             self.assertIn(name, text)
 
-    def test_zz_descriptors_and_memory_stay(self):
-        pid = self.server.process.pid
-        connection = http.client.HTTPConnection("127.0.0.1", self.server.port, timeout=30)
+    def test_zz_descriptors_stay(self):
+        folder = f"/proc/{self.server.process.pid}/fd"
+        connection = http.client.HTTPConnection("127.0.0.1", self.server.port, timeout=LIMIT)
 
         def run(n):
             for i in range(n):
                 connection.request("POST", "/rerank", json.dumps({"query": f"q{i % 50}", "texts": ["a", "b"]}))
                 self.assertEqual(connection.getresponse().read()[:1], b"[")
 
+        def alone():
+            connection.request("GET", "/metrics")
+            return b"\ncrank_connections 1\n" in connection.getresponse().read()
+
         run(300)
-        descriptors = len(os.listdir(f"/proc/{pid}/fd"))
+        self.assertTrue(wait_until(alone))
+        descriptors = len(os.listdir(folder))
         run(1500)
-        self.assertEqual(len(os.listdir(f"/proc/{pid}/fd")), descriptors)
+        self.assertTrue(wait_until(alone))
+        # The descriptor of a connection is closed a moment after the connection is counted out.
+        self.assertTrue(wait_until(lambda: len(os.listdir(folder)) <= descriptors, 30))
         connection.close()
+
+
+class Time(unittest.TestCase):
+    """What is slow is ended; each limit has a server of its own, where the others are far away."""
+    FAR = {"--header-timeout-ms": "3600000", "--body-timeout-ms": "3600000", "--idle-timeout-ms": "3600000"}
+
+    def server(self, name, ms):
+        return Server(*(word for pair in {**self.FAR, name: str(ms)}.items() for word in pair))
+
+    def dribble(self, s, first):
+        """Sends first and then a byte now and then, for 60 s or until the server closes: what came, and
+        whether it closed."""
+        got, data, end = b"", first, time.monotonic() + 60
+        s.settimeout(0.1)
+        while time.monotonic() < end:
+            try:
+                s.sendall(data)
+            except OSError:
+                pass  # what came before can still be read
+            data = b" "
+            try:
+                piece = s.recv(4096)
+                if not piece:
+                    return got, True
+                got += piece
+            except socket.timeout:
+                continue
+            except OSError:
+                return got, True
+        return got, False
+
+    def test_slow_headers_are_closed(self):
+        with self.server("--header-timeout-ms", 700) as server:
+            start = time.monotonic()
+            with server.connect() as s:
+                self.assertEqual(self.dribble(s, b"POST /rerank HTTP/1.1\r\nHost: a\r\nX: "), (b"", True))
+            self.assertGreaterEqual(time.monotonic() - start, 0.7)
+            with server.connect() as s:  # not even one byte
+                self.assertEqual(s.recv(100), b"")
+
+    def test_slow_body_is_408(self):
+        with self.server("--body-timeout-ms", 1200) as server:
+            start = time.monotonic()
+            with server.connect() as s:
+                got, closed = self.dribble(s, request("POST", "/rerank", None, ["Content-Length: 1000"]))
+            self.assertTrue(got.startswith(b"HTTP/1.1 408"), got[:200])
+            self.assertTrue(closed)
+            self.assertGreaterEqual(time.monotonic() - start, 1.2)
+
+    def test_idle_connection_is_closed(self):
+        with self.server("--idle-timeout-ms", 1500) as server:
+            with server.connect() as s:
+                start = time.monotonic()
+                s.sendall(request("GET", "/health"))
+                expect(self, read_answer(s), 200)
+                self.assertEqual(s.recv(100), b"")
+                self.assertGreaterEqual(time.monotonic() - start, 1.5)
 
 
 class Keys(unittest.TestCase):
@@ -479,20 +495,20 @@ class Settings(unittest.TestCase):
         for content, word in cases:
             with open(path, "w") as f:
                 f.write(content)
-            done = subprocess.run([CRANK, "serve", "-m", model(), "--config", path], capture_output=True, timeout=60, text=True)
+            done = subprocess.run([CRANK, "serve", "-m", model(), "--config", path], capture_output=True, timeout=LIMIT, text=True)
             self.assertEqual(done.returncode, 2, content)
             self.assertIn(word, done.stderr, content)
-        done = subprocess.run([CRANK, "serve", "-m", model()], capture_output=True, timeout=60, text=True,
-                              env={**os.environ, "CRANK_PORT": "x"})
+        done = subprocess.run([CRANK, "serve", "-m", model()], capture_output=True, timeout=LIMIT, text=True,
+                              env=environment({"CRANK_PORT": "x"}))
         self.assertEqual((done.returncode, len(done.stderr.splitlines())), (2, 1))
 
     def test_misuse(self):
         for arguments in [[], ["-m", model(), "--max-documents", "x"], ["-m", model(), "--dialect", "nope"],
                           ["-m", model(), "--config", "/nonexistent"], ["-m", model(), "--api-keys", "/nonexistent"]]:
-            done = subprocess.run([CRANK, "serve", *arguments], capture_output=True, timeout=60)
+            done = subprocess.run([CRANK, "serve", *arguments], capture_output=True, timeout=LIMIT)
             self.assertEqual(done.returncode, 2, arguments)
             self.assertEqual(len(done.stderr.decode().strip().splitlines()), 1)
-        done = subprocess.run([CRANK, "serve", "-m", "/nonexistent"], capture_output=True, timeout=60)
+        done = subprocess.run([CRANK, "serve", "-m", "/nonexistent"], capture_output=True, timeout=LIMIT)
         self.assertEqual(done.returncode, 3)
 
 
@@ -505,7 +521,10 @@ class Tls(unittest.TestCase):
         except FileNotFoundError:
             print("SKIPPED: openssl is not installed", flush=True)
             self.skipTest("no openssl")
-        with Server("--tls-cert", cert, "--tls-key", key, "--max-body", "1000", "--header-timeout-ms", "500") as s:
+        with Server("--tls-cert", cert, "--tls-key", key, "--header-timeout-ms", "500") as s:
+            with s.connect() as c:  # a handshake that never comes
+                self.assertEqual(c.recv(100), b"")
+        with Server("--tls-cert", cert, "--tls-key", key, "--max-body", "1000", "--header-timeout-ms", "3600000") as s:
             self.assertTrue(s.url.startswith("https://"))
             trust = ssl.create_default_context(cafile=cert)
 
@@ -515,10 +534,10 @@ class Tls(unittest.TestCase):
             with connect() as c:
                 for _ in range(2):  # the connection is kept
                     c.sendall(request("POST", "/rerank", json.dumps(ASK).encode()))
-                    self.assertEqual(len(self.assert_status(read_answer(c), 200).json), 3)
+                    self.assertEqual(len(expect(self, read_answer(c), 200).json), 3)
             with connect() as c:
                 c.sendall(request("POST", "/rerank", None, ["Content-Length: 2000"]))
-                self.assert_status(read_answer(c), 413)
+                expect(self, read_answer(c), 413)
             with connect() as c:  # chunks: nothing can be said in between, the connection ends
                 c.sendall(request("POST", "/rerank", None, ["Transfer-Encoding: chunked"]))
                 try:
@@ -531,21 +550,14 @@ class Tls(unittest.TestCase):
             with connect() as a:  # many at once, and one that leaves while it waits
                 a.sendall(request("POST", "/rerank", json.dumps(ASK).encode()))
             self.assertIsNone(s.raw(b"GET /health HTTP/1.1\r\nHost: a\r\n\r\n"))  # not TLS
-            with s.connect() as c:  # a handshake that never comes
-                self.assertEqual(c.recv(100), b"")
             with connect() as c:
                 c.sendall(request("GET", "/health"))
-                self.assert_status(read_answer(c), 200)
+                expect(self, read_answer(c), 200)
         for arguments in [["--tls-cert", cert], ["--tls-cert", cert, "--tls-key", "/nonexistent"],
                           ["--tls-cert", key, "--tls-key", key]]:
-            done = subprocess.run([CRANK, "serve", "-m", model(), "--port", "0", *arguments], capture_output=True, timeout=60)
+            done = subprocess.run([CRANK, "serve", "-m", model(), "--port", "0", *arguments], capture_output=True, timeout=LIMIT)
             self.assertEqual(done.returncode, 2, (arguments, done.stderr))
             self.assertEqual(len(done.stderr.decode().strip().splitlines()), 1, done.stderr)
-
-    def assert_status(self, answer, status):
-        self.assertIsNotNone(answer)
-        self.assertEqual(answer.status, status)
-        return answer
 
 
 class Deploy(unittest.TestCase):
@@ -591,154 +603,152 @@ class Windows(unittest.TestCase):
 
 
 class Load(unittest.TestCase):
-    def test_full_queue_is_429_at_once_and_deadlines_are_504(self):
+    def batches(self, s):
+        return s.metric("crank_batch_pairs_count")
+
+    def hold(self, s, tag=""):
+        """A connection whose request keeps s busy until it is closed: for a with block."""
+        c = s.connect()
+        before = s.metric("crank_queue_requests")
+        c.sendall(endless(tag))
+        self.assertTrue(wait_until(lambda: s.metric("crank_queue_requests") == before + 1))
+        return c
+
+    def assert_unanswered(self, c):
+        c.settimeout(0.001)
+        self.assertRaises(socket.timeout, c.recv, 1)
+
+    def test_full_queue_is_429_at_once(self):
+        with Server(*LONG_BATCHES, "--queue-pairs", "100") as s, self.hold(s) as c:
+            start = self.batches(s)
+            for i in range(20):
+                answer = expect(self, s.post("/rerank", ask_for(1, 5, str(i))), 429)
+                self.assertEqual(answer.headers["retry-after"], "1")
+                self.assertIn("retry-after-ms", answer.headers)
+                self.assertEqual(answer.json["error_type"], "Overloaded")
+            self.assertLess(self.batches(s) - start, 10)  # at once: nobody waited for the engine
+            self.assert_unanswered(c)
+            c.close()
+            self.assertTrue(wait_until(lambda: s.metric("crank_queue_pairs") == 0))
+
+    def test_deadlines_are_504(self):
+        with Server(*SHORT_BATCHES) as s, self.hold(s) as c:
+            # One may find a batch that begins within its millisecond, and be scored in it.
+            seen = [s.post("/rerank", ask_for(1, 5, str(i)), ["x-request-timeout-ms: 1"]).status for i in range(20)]
+            self.assertLessEqual(set(seen), {200, 504})
+            self.assertGreater(seen.count(504), seen.count(200))
+            self.assert_unanswered(c)
+
+    def test_many_clients_get_answers_or_refusals(self):
         with Server("--queue-pairs", "300", "--queue-ms", "600000", "--cache-mb", "0", "--batch-ms", "20") as s:
-            done, stop = [], threading.Event()
+            seen = set()
 
-            def load(i):
-                n = 0
-                while not stop.is_set():
-                    done.append(s.post("/rerank", long_ask(140, 120, f"{i} {n}")))
-                    n += 1
+            def step(i, k):
+                answer = s.post("/rerank", ask_for(140, 60, f"{i} {k}"), [f"x-request-timeout-ms: {1 + 600000 * (k % 2)}"])
+                seen.add(answer.status)
 
-            threads = [threading.Thread(target=load, args=(i,)) for i in range(3)]
-            for t in threads:
-                t.start()
-            rejected = late = None
-            end = time.monotonic() + 30
-            while time.monotonic() < end and not (rejected and late):
-                start = time.monotonic()
-                answer = s.post("/rerank", long_ask(300, 1, "x"))
-                if answer.status == 429:
-                    rejected = rejected or (answer, time.monotonic() - start)
-                answer = s.post("/rerank", {"query": "q", "texts": ["a"]}, ["x-request-timeout-ms: 1"])
-                if answer.status == 504:
-                    late = late or answer
-            stop.set()
-            for t in threads:
-                t.join()
-            self.assertIsNotNone(rejected)
-            self.assertEqual(rejected[0].headers["retry-after"], "1")
-            self.assertIn("retry-after-ms", rejected[0].headers)
-            self.assertLess(rejected[1], 0.25 * SLOW)
-            self.assertEqual(rejected[0].json["error_type"], "Overloaded")
-            self.assertIsNotNone(late)
-            self.assertLessEqual({a.status for a in done}, {200, 429, 504})
+            with Clients(3, step):
+                self.assertTrue(wait_until(lambda: {200, 429, 504} <= seen))
+            self.assertEqual(seen, {200, 429, 504})
             self.assertEqual(s.metric("crank_queue_pairs"), 0)
 
     def test_priority_goes_first(self):
-        with Server("--cache-mb", "0", "--queue-ms", "600000", "--batch-ms", "10", "--deadline-ms", "0") as s:
-            order, lock = [], threading.Lock()
-
-            def ask(name, n, priority):
-                body = {"query": name, "documents": [f"wa{chr(97 + i % 26)}{chr(97 + i // 26 % 26)}a " + " ".join(
-                    f"w{chr(97 + k)}{chr(97 + i % 26)}aa" for k in range(26)) * 8 for i in range(n)], "priority": priority}
-                status = s.post("/v2/rerank", body, timeout=200).status
-                with lock:
-                    order.append((name, status))
-
-            threads = [threading.Thread(target=ask, args=a) for a in [("first", 600, 0), ("late", 600, 900), ("soon", 60, 0)]]
-            threads[0].start()
-            self.assertTrue(wait_until(lambda: s.metric("crank_queue_pairs") > 0))
-            threads[1].start()
-            self.assertTrue(wait_until(lambda: s.metric("crank_queue_requests") > 1))
-            threads[2].start()
-            for t in threads:
-                t.join()
-            self.assertEqual([status for _, status in order], [200, 200, 200])
-            self.assertLess(order.index(("soon", 200)), order.index(("late", 200)))
+        with Server(*SHORT_BATCHES) as s:
+            # Nothing is known of the first one's cost yet, so that its place in the queue is now.
+            with self.hold(s), s.connect() as late, s.connect() as soon:
+                # Ten seconds later, ten seconds sooner; as long as the others, so that they fill no gap of a batch.
+                late.sendall(endless("late", 3, priority=1000))
+                self.assertTrue(wait_until(lambda: s.metric("crank_queue_requests") == 2))
+                soon.sendall(endless("soon", 3, priority=-1000))
+                expect(self, read_answer(soon), 200)
+                self.assert_unanswered(late)
 
     def test_health_answers_while_saturated(self):
-        with Server("--cache-mb", "0") as s:
-            stop = threading.Event()
-
-            def load(i):
-                n = 0
-                while not stop.is_set():
-                    s.post("/rerank", long_ask(50, 60, f"{i} {n}"))
-                    n += 1
-
-            threads = [threading.Thread(target=load, args=(i,)) for i in range(4)]
-            for t in threads:
-                t.start()
-            times = []
+        with Server(*LONG_BATCHES) as s, self.hold(s) as c:
+            start = self.batches(s)
             for _ in range(40):
-                start = time.monotonic()
-                self.assertEqual(s.get("/health").status, 200)
-                times.append(time.monotonic() - start)
-                time.sleep(0.01)
-            stop.set()
-            for t in threads:
-                t.join()
-            times.sort()
-            self.assertLess(times[len(times) // 2], 0.05 * SLOW)
+                expect(self, s.get("/health"), 200)
+            self.assertLess(self.batches(s) - start, 20)
+            self.assert_unanswered(c)
 
     def test_client_that_leaves_frees_its_place(self):
-        with Server(*PATIENT) as s:
-            with s.connect() as a, s.connect() as b:
-                for name, c in (("a", a), ("b", b)):
-                    c.sendall(endless(name))
-                self.assertTrue(wait_until(lambda: s.metric("crank_queue_requests") == 2))
+        with Server(*SHORT_BATCHES) as s:
+            with self.hold(s, "a"), self.hold(s, "b"):
                 self.assertGreater(s.metric("crank_queue_pairs"), ENDLESS)
             self.assertTrue(wait_until(lambda: s.metric("crank_queue_pairs") == 0))
             self.assertLess(s.metric("crank_computed_pairs_total"), ENDLESS / 2)
             self.assertEqual(s.metric("crank_clients_gone_total"), 2)
-            self.assertEqual(s.post("/rerank", ASK).status, 200)
+            expect(self, s.post("/rerank", ASK), 200)
 
     def test_slow_connections_do_not_hold_others(self):
-        with Server() as s:
-            slow = [s.connect() for _ in range(200)]
+        with Server("--header-timeout-ms", "3600000") as s:
+            slow = [s.connect() for _ in range(min(200, CONNECTIONS // 2))]
             for c in slow:
                 c.sendall(b"POST /rerank HTTP/1.1\r\nHost: a\r\n")
-            start = time.monotonic()
             for _ in range(20):
-                self.assertEqual(s.post("/rerank", ASK).status, 200)
-            self.assertLess(time.monotonic() - start, 3 * SLOW)
+                expect(self, s.post("/rerank", ASK), 200)
             for c in slow:
+                self.assertEqual(select.select([c], [], [], 0)[0], [])  # all are still there
                 c.close()
 
 
 class Stopping(unittest.TestCase):
-    def test_term_under_load_loses_nothing(self):
-        for round_ in range(3):
-            s = Server("--drain-ms", "100")
-            lost, answered = [], []
-            stop = threading.Event()
+    def stop_under_load(self, drain_ms, look):
+        """SIGTERM once each of four clients has had an answer. look: /health must say 503 before the listener
+        closes; returns whether it was looked at in time."""
+        s = Server("--drain-ms", str(drain_ms), "--deadline-ms", "0")
+        lost, answered = [], [0] * 4
 
-            def load(i):
-                n = 0
-                while not stop.is_set():
-                    try:
-                        c = s.connect()
-                    except OSError:
-                        return  # refused: the listener is closed
-                    with c:
-                        c.sendall(request("POST", "/rerank", json.dumps(long_ask(20, 20, f"{i} {n} {round_}")).encode()))
-                        answer = read_answer(c)
-                        (lost if answer is None or answer.status not in (200, 429) else answered).append(answer)
-                    n += 1
+        def step(i, k):
+            try:
+                c = s.connect()
+            except OSError:
+                return False  # refused: the listener is closed
+            with c:
+                c.sendall(request("POST", "/rerank", json.dumps(ask_for(4, 8, f"{i} {k}")).encode()))
+                answer = read_answer(c)
+            if answer is None or answer.status not in (200, 429):
+                lost.append(answer and answer.status)
+            answered[i] += 1
 
-            threads = [threading.Thread(target=load, args=(i,)) for i in range(4)]
-            for t in threads:
-                t.start()
-            time.sleep(0.3)
+        seen = not look
+        with Clients(4, step):
+            self.assertTrue(wait_until(lambda: min(answered) > 0))
             s.term()
-            time.sleep(0.03)
-            self.assertEqual(s.get("/health").status, 503)
+            try:
+                seen = seen or wait_until(lambda: s.get("/health").status == 503)
+            except (OSError, AttributeError):
+                pass  # the listener has closed
             self.assertEqual(s.stop(term=False), 0)
-            stop.set()
-            for t in threads:
-                t.join()
-            self.assertEqual([a and a.status for a in lost], [])
-            self.assertGreater(len(answered), 0)
+        self.assertEqual(lost, [])
+        return seen
+
+    def test_term_under_load_loses_nothing(self):
+        for _ in range(2):
+            self.stop_under_load(100, look=False)
+        # As long as it takes to look within the drain, which on a busy machine is long.
+        self.assertTrue(any(self.stop_under_load(ms, look=True) for ms in (1000, 5000, 20000)))
 
     def test_second_term_ends_at_once(self):
         s = Server("--drain-ms", "20000")
         s.term()
-        time.sleep(0.2)
-        start = time.monotonic()
-        self.assertEqual(s.stop(), 1)
-        self.assertLess(time.monotonic() - start, 5)
+        self.assertTrue(wait_until(lambda: s.get("/health").status == 503))
+        self.assertEqual(s.stop(), 1)  # the end of the drain is 0
+
+
+def ask_redis(path, command):
+    with socket.socket(socket.AF_UNIX) as s:
+        s.settimeout(LIMIT)
+        s.connect(path)
+        s.sendall(command + b"\r\n")
+        return s.recv(1000)
+
+
+def redis_answers(path):
+    try:
+        return ask_redis(path, b"PING") == b"+PONG\r\n"
+    except OSError:
+        return False
 
 
 class Redis(unittest.TestCase):
@@ -751,10 +761,11 @@ class Redis(unittest.TestCase):
             print("SKIPPED: redis-server is not installed", flush=True)
             self.skipTest("no redis-server")
         try:
-            self.assertTrue(wait_until(lambda: os.path.exists(path)))
-            with Server("--redis", path) as a, Server("--redis", path) as b:
+            self.assertTrue(wait_until(lambda: redis_answers(path)))
+            shared = ["--redis", path, "--redis-timeout-ms", "60000"]
+            with Server(*shared) as a, Server(*shared) as b:
                 first = a.post("/rerank", ASK).json
-                time.sleep(0.3)
+                self.assertTrue(wait_until(lambda: ask_redis(path, b"DBSIZE") == b":3\r\n"))
                 self.assertEqual(b.post("/rerank", ASK).json, first)
                 self.assertEqual(b.metric("crank_computed_pairs_total"), 0)
                 # The same model elsewhere is the same; another configuration of it is not.
@@ -767,7 +778,7 @@ class Redis(unittest.TestCase):
                         config[change] = 1e-3
                         with open(os.path.join(copy, "config.json"), "w") as f:
                             json.dump(config, f)
-                    with Server("--redis", path, model_options=["-m", copy]) as c:
+                    with Server(*shared, model_options=["-m", copy]) as c:
                         self.assertEqual(c.post("/rerank", ASK).json == first, change is None)
                         self.assertEqual(c.metric("crank_computed_pairs_total"), computed)
                 redis.kill()
