@@ -53,8 +53,9 @@ static void put_sourced(const info_job *job, int *first, const char *key, const 
     }
 }
 
-static void put_model(const info_job *job, const crank_model_info *info)
+static void put_model(const info_job *job, const opened_model *opened)
 {
+    const crank_model_info *info = &opened->info;
     static const char *const kinds[] = {"cross-encoder", "bi-encoder", "late interaction"};
     int first = 1;
     char text[128];
@@ -105,6 +106,8 @@ static void put_model(const info_job *job, const crank_model_info *info)
     put_field(job, &first, "layout", "layout", info->layout);
     put_field(job, &first, "device", "device", info->device);
     put_field(job, &first, "device_description", "", info->device_description);
+    if (opened->notes[0] || job->json)
+        put_field(job, &first, "device_notes", "", opened->notes[0] ? opened->notes : NULL);
     put_field(job, &first, "source_sha256", "source sha256", info->source_sha256);
     put_field(job, &first, "converted_by", "converted by", info->converted_by);
     if (job->json) puts("}");
@@ -183,8 +186,9 @@ static cli_exit run(const cli_command *self, int argc, char **argv)
     if (paths.n) {
         opened_model opened = {0};
         job.model.path = paths.at[0];
-        code = model_open(&opened, &job.model, 0);
-        if (code == CLI_OK) put_model(&job, &opened.info);
+        /* On a GPU, what is decided when a session opens is worth knowing. */
+        code = model_open(&opened, &job.model, job.model.device.device == CRANK_DEVICE_CUDA);
+        if (code == CLI_OK) put_model(&job, &opened);
         model_close(&opened);
         return code;
     }

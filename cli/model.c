@@ -41,6 +41,7 @@ void model_options_of(crank_model_options *options, const model_flags *flags, ch
         .device_ordinal = flags->device.ordinal,
         .dtype = (crank_dtype)flags->dtype,
         .isa = flags->isa,
+        .profiler_ranges = flags->nvtx,
         .device_memory_bytes = flags->device_memory_mb << 20,
         .bi_encoder = flags->bi_encoder,
         .load_threads = (int)flags->threads,
@@ -96,6 +97,8 @@ cli_exit model_open(opened_model *opened, const model_flags *flags, int with_ses
         cli_say("%s (%s), %s, %s on %s: %s; loaded in %.1f ms", info->name, info->architecture,
                 info->dtype, info->layout, info->device, info->device_description,
                 (double)opened->load_us / 1e3);
+    crank_model_notes(opened->model, opened->notes, sizeof opened->notes);
+    if (flags->verbose && opened->notes[0]) cli_say("%s", opened->notes);
     if (flags->verbose && info->tokenizer_warning) cli_say("%s", info->tokenizer_warning);
     return CLI_OK;
 }

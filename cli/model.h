@@ -11,7 +11,7 @@ typedef struct model_flags {
     cli_device device;
     int dtype, activation, truncation, progress; /* indices into the choices below */
     size_t threads, max_length, window_overlap, batch_tokens, top_k, device_memory_mb;
-    int pin, specials_as_text, bi_encoder, verbose;
+    int pin, specials_as_text, bi_encoder, verbose, nvtx;
     const char *isa, *prompt, *answer, *reduce;
 } model_flags;
 
@@ -36,9 +36,17 @@ extern const char *const progress_names[];   /* in the order of progress_mode */
      0,                                                                                            \
      0,                                                                                            \
      NULL},                                                                                        \
-        {"isa",     0,      OPTION_TEXT,                                                           \
-         &(m)->isa, "NAME", "force a CPU instruction set that info --kernels lists",               \
-         0,         0,      NULL},                                                                 \
+        {"isa",                                                                                    \
+         0,                                                                                        \
+         OPTION_TEXT,                                                                              \
+         &(m)->isa,                                                                                \
+         "NAME",                                                                                   \
+         "a CPU instruction set that info --kernels lists; cuda: cublaslt or own, which GEMM",     \
+         0,                                                                                        \
+         0,                                                                                        \
+         NULL},                                                                                    \
+        {"nvtx", 0, OPTION_FLAG, &(m)->nvtx, NULL, "cuda: name batches and ops for profilers",     \
+         0,      0, NULL},                                                                         \
     {                                                                                              \
         "device-memory", 0, OPTION_COUNT, &(m)->device_memory_mb, "MB",                            \
             "budget on a GPU; what is free", 1, SIZE_MAX >> 20, NULL                               \
@@ -149,6 +157,7 @@ typedef struct opened_model {
     crank_session *session;
     crank_model_info info;
     int64_t load_us;
+    char notes[512]; /* crank_model_notes, once opened */
 } opened_model;
 
 /* Opens the model alone, or with a session. -v says device, dtype and threads. */

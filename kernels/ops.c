@@ -70,6 +70,8 @@ static bool proceed(ops_context *ctx, bool contract, const char *op)
 {
     if (ctx->failure != CRANK_OK) return false;
     if (!contract) ops_fail(ctx, CRANK_INTERNAL, "%s: shapes or uses break the contract", op);
+    ctx->op = op;
+    ctx->n_ops++;
     return contract;
 }
 
@@ -241,6 +243,8 @@ void ops_begin(ops_context *ctx, const ops_batch *host)
     ctx->failure = CRANK_OK;
     ctx->error = (crank_error){0};
     ctx->workspace.used = 0;
+    ctx->op = "begin";
+    ctx->n_ops = 0;
     ctx->batch = *host;
     if (ctx->dry) return;
     crank_error error = {0};

@@ -257,6 +257,8 @@ struct ops_context {
     crank_status failure; /* first failure of an op; later ops do nothing (checked at the end) */
     crank_error error;
     const ops_tracer *tracer; /* NULL: none */
+    const char *op;           /* the op under way, by its name in this header; NULL before any */
+    int32_t n_ops;            /* begun since ops_begin, to tell one op from the next */
 };
 
 /* 64-byte aligned scratch until the next ops_release below it; NULL sets ctx->failure. In a dry run
@@ -347,7 +349,11 @@ typedef struct ops_device_options {
     int ordinal;                /* GPU number */
     const char *library_path;   /* cuda: another libcuda (the emulator); NULL: libcuda.so.1 */
     const char *isa;            /* cpu: force a level by name; NULL: the best this CPU has. cuda:
-                                   force variants by a part of their name, for tests and bench */
+                                   force variants by a part of their name, for tests and bench;
+                                   "cublaslt", "own": which GEMM (kernels/cuda/matmul.h) */
+    const char *cublaslt_path;  /* cuda: another libcublasLt; NULL: library_path when that is given,
+                                   else the system's, if anything asks for it */
+    bool profiler_ranges;       /* cuda: NVTX ranges around batches and ops (kernels/cuda/nvtx.h) */
     size_t memory_budget_bytes; /* device memory; 0: what is free */
 } ops_device_options;
 
@@ -374,6 +380,9 @@ struct ops_backend {
     void (*close)(void *device);
     /* "AMD EPYC (avx512-vnni)", "NVIDIA H100 80GB HBM3 (sm_90)": for info and -v */
     const char *(*describe)(const void *device);
+    /* What was decided since the device was opened, for info and -v, into text ("" nothing); any
+     * thread. NULL: there is never anything. */
+    void (*notes)(void *device, char *text, size_t bytes);
     /* The layout of this dtype's linears; NULL when the backend cannot compute in it. */
     const ops_layout *(*layout)(const void *device, ops_dtype dtype);
     ops_dtype (*best_dtype)(const void *device); /* what --dtype auto means: fastest faithful one */

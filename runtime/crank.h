@@ -80,7 +80,9 @@ typedef struct crank_model_options {
     crank_device device;
     int device_ordinal; /* cuda:N */
     crank_dtype dtype;
-    const char *isa; /* CPU: force an instruction set by name (see crank_variants); NULL: best */
+    const char
+        *isa; /* CPU: force an instruction set by name (see crank_variants); NULL: best.
+                 GPU: "cublaslt" or "own": which GEMM, else kernels by a part of their name */
     const char *cuda_library;   /* another libcuda.so.1, e.g. the emulator; NULL: the system's */
     size_t device_memory_bytes; /* budget on a GPU; 0: what is free */
     int bi_encoder;   /* run an encoder as a bi-encoder (pooled vectors, cosine) although the folder
@@ -91,6 +93,9 @@ typedef struct crank_model_options {
     const char *answer_tokens; /* T5 rankers: vocabulary spellings or #ids, comma-separated; a
                                   converted file has those that it was converted with */
     const char *reduction;     /* T5 rankers: logit, diff, log_softmax, probability, expectation */
+    const char *cublaslt_library; /* another libcublasLt; NULL: cuda_library when that is given,
+                                     else the system's, if it is wanted */
+    int profiler_ranges;          /* GPU: NVTX ranges around batches and ops, for profilers */
 } crank_model_options;
 
 /* path: a Hugging Face folder (config.json, tokenizer.json or vocab.txt, model.safetensors or
@@ -138,6 +143,11 @@ typedef struct crank_model_info {
 } crank_model_info;
 CRANK_API crank_status crank_model_describe(const crank_model *model, crank_model_info *info,
                                             crank_error *error);
+
+/* What the device has decided since the model was opened, in words: on a GPU which linears go
+ * through cuBLASLt and why others do not, known once a session is open. "" when there is nothing to
+ * say. Writes at most bytes with the terminator. Any thread. */
+CRANK_API void crank_model_notes(const crank_model *model, char *text, size_t bytes);
 
 /* ---- sessions ---- */
 

@@ -293,6 +293,14 @@ crank_status crank_model_describe(const crank_model *model, crank_model_info *in
     return CRANK_OK;
 }
 
+void crank_model_notes(const crank_model *model, char *text, size_t bytes)
+{
+    if (text == NULL || bytes == 0) return;
+    text[0] = 0;
+    if (model != NULL && model->backend->notes != NULL)
+        model->backend->notes(model->device, text, bytes);
+}
+
 /* ---- open and close ---- */
 
 static crank_status load_weights(model_reader *r, const uint8_t **host_data, crank_error *error)

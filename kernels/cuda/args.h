@@ -105,6 +105,27 @@ typedef struct gemm_args {
     void *out;
 } gemm_args;
 
+/* rows = act(rows + bias), in place: what follows a GEMM of cuBLASLt; see matmul.cu */
+typedef struct bias_act_args {
+    row_count n_rows;
+    int32_t ld;         /* elements of a row, a multiple of 16 */
+    int32_t activation; /* ops_activation */
+    const float *bias;  /* [ld] */
+    void *rows;
+} bias_act_args;
+
+/* Rows of 16-bit numbers that repeat ROW_CHECK_ROWS base rows in another order, and the comparison
+ * of rows made from them; see matmul.cu */
+enum { ROW_CHECK_ROWS = 16 };
+
+typedef struct row_check_args {
+    int32_t n_rows;
+    int32_t vectors; /* of 16 bytes a row */
+    const void *base;
+    void *rows;
+    uint32_t *n_different;
+} row_check_args;
+
 /* see attention.cuh */
 typedef struct attention_args {
     const int32_t *starts, *key_counts; /* key_counts NULL: every token is a key */

@@ -36,6 +36,7 @@ const ops_backend ops_backend_cuda = {
     .open = cuda_open,
     .close = cuda_close,
     .describe = cuda_describe,
+    .notes = cuda_notes,
     .layout = layout,
     .best_dtype = best_dtype,
     .variants = cuda_variants,

@@ -5,6 +5,7 @@
 #include <xxhash.h>
 
 #include "kernels/cuda/kernels.h"
+#include "kernels/cuda/nvtx.h"
 #include "memory.h"
 #include "weights/dtype.h"
 
@@ -33,48 +34,107 @@ int32_t cuda_grid_rows(const ops_context *ctx, int32_t rows)
     return rows == ctx->batch.n_tokens || rows == ctx->batch.n_sequences ? cuda_bucket(rows) : rows;
 }
 
+/* Ranges for profilers (nvtx.h); name NULL: none. */
+static void range_push(const cuda_device *d, const char *name)
+{
+    if (d->ranges && name != NULL) cuda_range_push(name);
+}
+
+static void range_pop(const cuda_device *d, const char *name)
+{
+    if (d->ranges && name != NULL) cuda_range_pop();
+}
+
 /* ---- the list of launches ----------------------------------------------------------------------
  */
 
+/* A record is this and then the arguments: a kernel's structure, or a matmul_call. */
+enum { RECORD_MATMUL = -2 };
+
 typedef struct launch {
-    int32_t kernel;
-    uint32_t grid[3], threads, shared_bytes, args_bytes, record_bytes;
+    const char *op; /* ops_context.op when it was recorded */
+    int32_t n_op;
+    int32_t kernel; /* or RECORD_MATMUL */
+    uint32_t grid[3], threads, shared_bytes, args_bytes, record_bytes, unused;
 } launch;
+
+#define ARGS_MOST 512
+
+crank_status cuda_issue_kernel(cuda_device *d, cu_stream stream, int kernel, uint32_t grid_x,
+                               uint32_t grid_y, uint32_t grid_z, uint32_t threads,
+                               uint32_t shared_bytes, const void *args, size_t args_bytes,
+                               crank_error *error)
+{
+    cu_launch_attribute overlap = {.id = CU_ATTRIBUTE_OVERLAP};
+    overlap.value.programmatic_serialization_allowed = 1;
+    /* One structure by value is the kernel's only parameter. */
+    union {
+        uint64_t align;
+        uint8_t bytes[ARGS_MOST];
+    } copy;
+    memcpy(copy.bytes, args, args_bytes);
+    void *parameters[] = {copy.bytes};
+    cu_launch_config config = {.grid = {grid_x, grid_y, grid_z},
+                               .block = {threads, 1, 1},
+                               .shared_bytes = shared_bytes,
+                               .stream = stream,
+                               .attributes = &overlap,
+                               .n_attributes = d->overlap ? 1 : 0};
+    return cuda_check(d, d->api.launch(&config, d->functions[kernel], parameters, NULL),
+                      cuda_kernels[kernel].symbol, error);
+}
+
+static crank_status issue_matmul(cuda_device *d, cuda_stream *s, const uint8_t *args,
+                                 crank_error *error)
+{
+    matmul_call c;
+    crank_error why = {0};
+    memcpy(&c, args, sizeof c);
+    crank_status status = cublaslt_run(&d->matmul.lt, &c, s->stream, &why);
+    if (status != CRANK_OK)
+        status_fail(error, status, "cuda:%d: cuBLASLt: %s", d->ordinal, why.message);
+    return status;
+}
 
 crank_status cuda_issue(cuda_device *d, cuda_stream *s, const uint8_t *list, size_t bytes,
                         crank_error *error)
 {
-    cu_launch_attribute overlap = {.id = CU_ATTRIBUTE_OVERLAP};
-    overlap.value.programmatic_serialization_allowed = 1;
-    for (size_t at = 0; at < bytes;) {
+    crank_status status = CRANK_OK;
+    int32_t n_op = -1;
+    for (size_t at = 0; at < bytes && status == CRANK_OK;) {
         launch l;
         memcpy(&l, list + at, sizeof l);
-        /* One structure by value is the kernel's only parameter. */
-        union {
-            uint64_t align;
-            uint8_t bytes[512];
-        } args;
-        memcpy(args.bytes, list + at + sizeof l, l.args_bytes);
-        void *parameters[] = {args.bytes};
-        cu_launch_config config = {.grid = {l.grid[0], l.grid[1], l.grid[2]},
-                                   .block = {l.threads, 1, 1},
-                                   .shared_bytes = l.shared_bytes,
-                                   .stream = s->stream,
-                                   .attributes = &overlap,
-                                   .n_attributes = d->overlap ? 1 : 0};
-        CRANK_TRY(cuda_check(d, d->api.launch(&config, d->functions[l.kernel], parameters, NULL),
-                             cuda_kernels[l.kernel].symbol, error));
+        if (d->ranges && l.n_op != n_op) {
+            if (n_op >= 0) cuda_range_pop();
+            cuda_range_push(l.op);
+            n_op = l.n_op;
+        }
+        const uint8_t *args = list + at + sizeof l;
+        if (l.kernel == RECORD_MATMUL)
+            status = issue_matmul(d, s, args, error);
+        else
+            status = cuda_issue_kernel(d, s->stream, l.kernel, l.grid[0], l.grid[1], l.grid[2],
+                                       l.threads, l.shared_bytes, args, l.args_bytes, error);
         at += l.record_bytes;
     }
-    return CRANK_OK;
+    if (n_op >= 0) cuda_range_pop();
+    return status;
 }
 
-int cuda_list_next(const cuda_stream *s, size_t *at)
+const char *cuda_list_next(const cuda_stream *s, size_t *at)
 {
+    static const char *const names[2][MATMUL_N_KINDS] = {
+        {"cublaslt_f16_bias", "cublaslt_f16_residual", "cublaslt_f16_gelu_tanh", "cublaslt_f16"},
+        {"cublaslt_bf16_bias", "cublaslt_bf16_residual", "cublaslt_bf16_gelu_tanh",
+         "cublaslt_bf16"}};
     launch l;
     memcpy(&l, s->list + *at, sizeof l);
+    const uint8_t *args = s->list + *at + sizeof l;
     *at += l.record_bytes;
-    return l.kernel;
+    if (l.kernel != RECORD_MATMUL) return cuda_kernels[l.kernel].symbol;
+    matmul_call c;
+    memcpy(&c, args, sizeof c);
+    return names[c.problem.dtype == OPS_BF16][c.problem.kind];
 }
 
 /* Launches what is on the list, waits, and hands out finished outputs. */
@@ -85,8 +145,14 @@ static crank_status finish(ops_context *ctx, crank_error *error)
     size_t bytes = s->list_used;
     s->list_used = 0;
     s->issued = s->issued || bytes > 0;
-    CRANK_TRY(cuda_issue(d, s, s->list, bytes, error));
-    CUDA_TRY(d, stream_synchronize(s->stream), "waiting for the GPU", error);
+    range_push(d, bytes > 0 ? "launch" : NULL);
+    crank_status status = cuda_issue(d, s, s->list, bytes, error);
+    range_pop(d, bytes > 0 ? "launch" : NULL);
+    CRANK_TRY(status);
+    range_push(d, "wait");
+    cu_result waited = d->api.stream_synchronize(s->stream);
+    range_pop(d, "wait");
+    CRANK_TRY(cuda_check(d, waited, "waiting for the GPU", error));
     for (int i = 0; i < s->n_outputs; i++) {
         const cuda_output *o = &s->outputs[i];
         memcpy(o->target, s->out + o->offset, o->count * sizeof(float));
@@ -104,11 +170,25 @@ static bool finish_now(ops_context *ctx)
     return status == CRANK_OK;
 }
 
+static void append(ops_context *ctx, launch *l, const void *args, size_t args_bytes)
+{
+    cuda_stream *s = ctx->stream;
+    l->op = ctx->op;
+    l->n_op = ctx->n_ops;
+    l->args_bytes = (uint32_t)args_bytes;
+    l->record_bytes = (uint32_t)((sizeof *l + args_bytes + 7) / 8 * 8);
+    if (l->record_bytes > CUDA_LIST_BYTES - s->list_used && !finish_now(ctx)) return;
+    uint8_t *at = s->list + s->list_used;
+    memset(at, 0, l->record_bytes);
+    memcpy(at, l, sizeof *l);
+    memcpy(at + sizeof *l, args, args_bytes);
+    s->list_used += l->record_bytes;
+}
+
 void cuda_launch(ops_context *ctx, int kernel, uint32_t grid_x, uint32_t grid_y, uint32_t grid_z,
                  uint32_t threads, uint32_t shared_bytes, const void *args, size_t args_bytes)
 {
     if (ctx->dry || ctx->failure != CRANK_OK) return;
-    cuda_stream *s = ctx->stream;
     const cuda_device *d = ctx->device;
     if (kernel < 0) {
         ops_fail(ctx, CRANK_INTERNAL, "cuda: no kernel for this op");
@@ -122,14 +202,18 @@ void cuda_launch(ops_context *ctx, int kernel, uint32_t grid_x, uint32_t grid_y,
                  d->shared_bytes - d->shared_static[kernel]);
         return;
     }
-    launch l = {kernel, {grid_x, grid_y, grid_z}, threads, shared_bytes, (uint32_t)args_bytes, 0};
-    l.record_bytes = (uint32_t)((sizeof l + args_bytes + 7) / 8 * 8);
-    if (l.record_bytes > CUDA_LIST_BYTES - s->list_used && !finish_now(ctx)) return;
-    uint8_t *at = s->list + s->list_used;
-    memset(at, 0, l.record_bytes);
-    memcpy(at, &l, sizeof l);
-    memcpy(at + sizeof l, args, args_bytes);
-    s->list_used += l.record_bytes;
+    launch l = {.kernel = kernel,
+                .grid = {grid_x, grid_y, grid_z},
+                .threads = threads,
+                .shared_bytes = shared_bytes};
+    append(ctx, &l, args, args_bytes);
+}
+
+void cuda_matmul_call(ops_context *ctx, const matmul_call *c)
+{
+    if (ctx->dry || ctx->failure != CRANK_OK) return;
+    launch l = {.kernel = RECORD_MATMUL};
+    append(ctx, &l, c, sizeof *c);
 }
 
 /* ---- graphs ------------------------------------------------------------------------------------
@@ -161,7 +245,9 @@ static crank_status graph_make(cuda_device *d, cuda_stream *s, cuda_graph *g, cr
 {
     cu_graph graph = NULL;
     CUDA_TRY(d, capture_begin(s->stream, CU_FLAG_CAPTURE_THREAD_LOCAL), "capturing", error);
+    range_push(d, "capture");
     crank_status status = cuda_issue(d, s, s->list, s->list_used, error);
+    range_pop(d, "capture");
     cu_result ended = d->api.capture_end(s->stream, &graph);
     if (status == CRANK_OK) status = cuda_check(d, ended, "ending a capture", error);
     if (status == CRANK_OK)
@@ -198,7 +284,10 @@ static crank_status launch_graph(ops_context *ctx, bool *launched, crank_error *
     if (g->exec == NULL || g->list_bytes != s->list_used ||
         memcmp(g->list, s->list, s->list_used) != 0)
         return CRANK_OK;
-    CUDA_TRY(d, graph_launch(g->exec, s->stream), "launching a graph", error);
+    range_push(d, "graph");
+    cu_result result = d->api.graph_launch(g->exec, s->stream);
+    range_pop(d, "graph");
+    CRANK_TRY(cuda_check(d, result, "launching a graph", error));
     s->list_used = 0;
     s->n_graph_batches++;
     *launched = true;
@@ -360,8 +449,11 @@ crank_status cuda_end(ops_context *ctx, crank_error *error)
         return CRANK_OK;
     }
     bool launched;
-    CRANK_TRY(launch_graph(ctx, &launched, error));
-    return finish(ctx, error);
+    range_push(d, "forward");
+    crank_status status = launch_graph(ctx, &launched, error);
+    if (status == CRANK_OK) status = finish(ctx, error);
+    range_pop(d, "forward");
+    return status;
 }
 
 /* ---- memory ------------------------------------------------------------------------------------
@@ -444,6 +536,11 @@ crank_status cuda_context_open(ops_context *ctx, size_t workspace_bytes, crank_e
                               "creating a stream", error));
     CRANK_TRY_GOTO(cuda_take(d, &s->arena, workspace_bytes, "a batch's activations", error));
     s->arena_bytes = workspace_bytes;
+    /* cuBLASLt computes whole buckets: rows past a batch's last are read, though nobody reads what
+     * comes of them. */
+    if (atomic_load(&d->matmul.n_shapes) > 0)
+        CRANK_TRY_GOTO(cuda_check(d, d->api.set_bytes(s->arena, 0, workspace_bytes),
+                                  "clearing memory", error));
     CRANK_TRY_GOTO(
         cuda_take(d, &s->tickets, CUDA_TICKETS * sizeof(uint32_t), "the head's tickets", error));
     CRANK_TRY_GOTO(cuda_check(d, d->api.set_bytes(s->tickets, 0, CUDA_TICKETS * sizeof(uint32_t)),

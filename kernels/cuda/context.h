@@ -5,7 +5,7 @@
  * replayed as a CUDA graph: two batches of one size bucket make identical lists, because grids,
  * addresses and arguments depend on buckets only and true counts are read from device memory. Equal
  * bytes mean equal work, so nothing else has to be told about graphs; a list that differs in
- * anything is another graph.
+ * anything is another graph. A GEMM of cuBLASLt is a record like any other.
  *
  * Input: the batch's integers go to mapped pinned memory and are copied by the first kernel.
  * Output: kernels write results straight into mapped pinned memory; end() hands them out.
@@ -79,6 +79,9 @@ crank_status cuda_end(ops_context *ctx, crank_error *error);
 void cuda_tensor(ops_context *ctx, ops_tensor *t);
 void cuda_read_f32(ops_context *ctx, float *rows, const ops_tensor *x);
 
+/* Appends a GEMM of cuBLASLt; nothing in a dry run or after a failure. */
+void cuda_matmul_call(ops_context *ctx, const matmul_call *c);
+
 /* Appends a launch of cuda_kernels[kernel]; nothing in a dry run or after a failure. */
 void cuda_launch(ops_context *ctx, int kernel, uint32_t grid_x, uint32_t grid_y, uint32_t grid_z,
                  uint32_t threads, uint32_t shared_bytes, const void *args, size_t args_bytes);
@@ -87,8 +90,14 @@ void cuda_launch(ops_context *ctx, int kernel, uint32_t grid_x, uint32_t grid_y,
 crank_status cuda_issue(cuda_device *d, cuda_stream *s, const uint8_t *list, size_t bytes,
                         crank_error *error);
 
-/* The kernel (index of cuda_kernels) of the record at *at of the list; moves *at behind it. */
-int cuda_list_next(const cuda_stream *s, size_t *at);
+/* Launches one kernel now. */
+crank_status cuda_issue_kernel(cuda_device *d, cu_stream stream, int kernel, uint32_t grid_x,
+                               uint32_t grid_y, uint32_t grid_z, uint32_t threads,
+                               uint32_t shared_bytes, const void *args, size_t args_bytes,
+                               crank_error *error);
+
+/* The name of the kernel of the record at *at of the list; moves *at behind it. */
+const char *cuda_list_next(const cuda_stream *s, size_t *at);
 
 /* Mapped memory for `count` floats that end() will copy to target; NULL after ops_fail. Not for dry
  * runs. */

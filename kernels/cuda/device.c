@@ -5,6 +5,7 @@
 #include <zlib.h>
 
 #include "kernels/cuda/image.h"
+#include "kernels/cuda/nvtx.h"
 #include "memory.h"
 
 /* ---- results -----------------------------------------------------------------------------------
@@ -213,7 +214,18 @@ static crank_status open_device(cuda_device *d, const ops_device_options *option
     CRANK_TRY(cuda_enter(d, error));
     d->budget_bytes = options->memory_budget_bytes;
     if (options->isa != NULL) snprintf(d->forced, sizeof d->forced, "%s", options->isa);
+    d->ranges = options->profiler_ranges;
     CRANK_TRY(load_kernels(d, error));
+    /* The emulator brings its own cuBLASLt: NVIDIA's would look for a GPU. */
+    cuda_matmul_open(d, d->forced,
+                     options->cublaslt_path != NULL ? options->cublaslt_path
+                                                    : options->library_path);
+    if (d->matmul.policy == MATMUL_CUBLASLT && d->matmul.lt.handle != NULL) {
+        /* Other bits than the own GEMM's: score caches tell devices apart by this text. */
+        size_t used = strlen(d->description);
+        snprintf(d->description + used, sizeof d->description - used, ", cuBLASLt %d.%d",
+                 d->matmul.lt.major, d->matmul.lt.minor);
+    }
     list_variants(d);
     return CRANK_OK;
 }
@@ -227,6 +239,7 @@ crank_status cuda_open(void **device, const ops_device_options *options, crank_e
     cuda_device *d = mem_zero(1, sizeof *d);
     CRANK_CHECK(d != NULL, OUT_OF_MEMORY, error, "no memory for a device");
     pthread_mutex_init(&d->lock, NULL);
+    pthread_mutex_init(&d->matmul.lock, NULL);
     crank_status status = open_device(d, options, error);
     if (status != CRANK_OK)
         cuda_close(d);
@@ -239,11 +252,13 @@ void cuda_close(void *device)
 {
     cuda_device *d = device;
     if (d == NULL) return;
+    cuda_matmul_close(d);
     if (d->n_modules > 0 && cuda_enter(d, NULL) == CRANK_OK) {
         for (int i = 0; i < d->n_modules; i++) d->api.module_unload(d->modules[i]);
     }
     if (d->primary != NULL) d->api.context_release(d->handle);
     cuda_driver_close(&d->api);
+    pthread_mutex_destroy(&d->matmul.lock);
     pthread_mutex_destroy(&d->lock);
     mem_free(d);
 }
@@ -253,10 +268,49 @@ const char *cuda_describe(const void *device)
     return ((const cuda_device *)device)->description;
 }
 
+/* After the kernels come cuBLASLt's GEMMs. */
 const ops_variant *cuda_variants(const void *device, size_t *n)
 {
-    *n = (size_t)cuda_n_kernels;
-    return ((const cuda_device *)device)->variants;
+    static const struct {
+        const char *op, *dtype, *name;
+    } others[] = {
+        {"linear", "f16", "cublaslt_f16_bias"},
+        {"linear", "f16", "cublaslt_f16_gelu_tanh"},
+        {"linear", "f16", "cublaslt_f16+bias_act"},
+        {"linear_residual_norm", "f16", "cublaslt_f16_residual"},
+        {"linear", "bf16", "cublaslt_bf16_bias"},
+        {"linear", "bf16", "cublaslt_bf16_gelu_tanh"},
+        {"linear", "bf16", "cublaslt_bf16+bias_act"},
+        {"linear_residual_norm", "bf16", "cublaslt_bf16_residual"},
+    };
+    cuda_device *d =
+        (cuda_device *)(uintptr_t)device; /* the library is opened when first asked for */
+    size_t n_others = sizeof others / sizeof others[0];
+    bool there = cuda_matmul_present(d), forced = d->matmul.policy == MATMUL_CUBLASLT;
+    for (size_t i = 0; i < n_others; i++) {
+        bool by_rows = d->matmul.policy == MATMUL_AUTO && d->sm >= 90 && i % 4 % 3 == 0;
+        d->variants[(size_t)cuda_n_kernels + i] =
+            (ops_variant){.op = others[i].op,
+                          .dtype = others[i].dtype,
+                          .isa = "cublaslt",
+                          .name = others[i].name,
+                          .shape = i % 4 % 3 != 0 ? "with --isa cublaslt"
+                                                  : "sm_90, rows >= 2048, where bits are equal",
+                          .available = there,
+                          .selected = there && (forced || by_rows)};
+    }
+    *n = (size_t)cuda_n_kernels + n_others;
+    return d->variants;
+}
+
+void cuda_notes(void *device, char *text, size_t bytes)
+{
+    cuda_device *d = device;
+    cuda_matmul_notes(d, text, bytes);
+    size_t used = strlen(text);
+    if (d->ranges && !cuda_range_built && used < bytes)
+        snprintf(text + used, bytes - used, "%sNVTX: this build has no header for it",
+                 used > 0 ? "; " : "");
 }
 
 /* ---- memory ------------------------------------------------------------------------------------
@@ -342,6 +396,7 @@ void cuda_memory_close(void *device, void *block)
     if (b != NULL) *link = b->next;
     pthread_mutex_unlock(&d->lock);
     if (b == NULL) return;
+    cuda_matmul_forget(d, block, b->bytes);
     cuda_give(d, b->address, b->bytes);
     mem_free(b);
 }

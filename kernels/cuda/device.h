@@ -11,10 +11,12 @@
 #include <stdatomic.h>
 
 #include "kernels/cuda/driver.h"
+#include "kernels/cuda/matmul.h"
 #include "kernels/cuda/variants.h"
 #include "kernels/ops.h"
 
 #define CUDA_MODULES_MAX 24
+#define CUDA_VARIANTS_MAX (CUDA_KERNELS_MAX + 2 * MATMUL_N_KINDS)
 
 /* Weight memory: users hold the address, the device remembers the size. */
 typedef struct cuda_block {
@@ -41,11 +43,14 @@ typedef struct cuda_device {
     char description[192];
     cu_function functions[CUDA_KERNELS_MAX];
     int shared_static[CUDA_KERNELS_MAX];
-    ops_variant variants[CUDA_KERNELS_MAX];
+    ops_variant variants[CUDA_VARIANTS_MAX];
     char shapes[CUDA_KERNELS_MAX][48]; /* texts that variants point into */
     /* options.isa: a GEMM variant whose name contains it is taken where there is one; query16 and
-     * query64 fix attention's tiles. Empty: chosen by shape. Bits do not depend on it. */
+     * query64 fix attention's tiles. Empty: chosen by shape. Bits do not depend on it, but for
+     * "cublaslt" (matmul.h). */
     char forced[64];
+    matmul_plan matmul; /* which GEMMs cuBLASLt does */
+    bool ranges;        /* ops are named for profilers (nvtx.h) */
 } cuda_device;
 
 /* The backend's functions that need no context (ops.h). */
@@ -53,6 +58,7 @@ crank_status cuda_open(void **device, const ops_device_options *options, crank_e
 void cuda_close(void *device);
 const char *cuda_describe(const void *device);
 const ops_variant *cuda_variants(const void *device, size_t *n);
+void cuda_notes(void *device, char *text, size_t bytes);
 crank_status cuda_memory_open(void *device, void **block, size_t bytes, crank_error *error);
 crank_status cuda_memory_write(void *device, void *block, const void *source, size_t bytes,
                                crank_error *error);

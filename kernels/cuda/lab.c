@@ -103,7 +103,7 @@ void cuda_lab_kernels(const ops_context *ctx, char *text, size_t bytes)
     size_t used = 0;
     text[0] = 0;
     for (size_t at = 0; at < s->list_used;) {
-        const char *symbol = cuda_kernels[cuda_list_next(s, &at)].symbol;
+        const char *symbol = cuda_list_next(s, &at);
         if (strstr(text, symbol) != NULL) continue;
         int wrote = snprintf(text + used, bytes - used, "%s%s", used > 0 ? "+" : "", symbol);
         if (wrote < 0 || (size_t)wrote >= bytes - used) return;

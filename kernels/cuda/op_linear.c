@@ -3,11 +3,88 @@
 #include "kernels/cuda/kernels.h"
 #include "kernels/cuda/layout.h"
 
-/* rows = epilogue(x W^T + bias): one GEMM launch. */
+/* cuBLASLt's form of a linear; false: it has none (int8, gates). */
+static bool matmul_of(const ops_context *ctx, matmul_linear *l, cuda_kernel_kind kind,
+                      const ops_linear *w, ops_activation act)
+{
+    if (ctx->dtype == OPS_INT8 || kind == KERNEL_GEMM_GATED) return false;
+    cuda_linear_parts p = cuda_linear_at(ctx->dtype, w->n, w->k, false);
+    *l = (matmul_linear){.kind = kind == KERNEL_GEMM_RESIDUAL ? MATMUL_RESIDUAL
+                                 : act == OPS_IDENTITY        ? MATMUL_BIAS
+                                 : act == OPS_GELU_TANH       ? MATMUL_GELU_TANH
+                                                              : MATMUL_PLAIN,
+                         .dtype = ctx->dtype,
+                         .n = p.rows,
+                         .k = ARGS_LD(w->k),
+                         .blob = w->blob,
+                         .bias = (const float *)((uintptr_t)w->blob + p.bias)};
+    return true;
+}
+
+static void bias_act(ops_context *ctx, void *rows, int32_t n_rows, const matmul_linear *l,
+                     ops_activation act)
+{
+    bias_act_args args = {.n_rows = cuda_rows(ctx, n_rows),
+                          .ld = l->n,
+                          .activation = (int32_t)act,
+                          .bias = l->bias,
+                          .rows = rows};
+    cuda_launch(ctx, cuda_find(KERNEL_BIAS_ACT, ctx->dtype, 0),
+                (uint32_t)cuda_grid_rows(ctx, n_rows), (uint32_t)((l->n + 2047) / 2048), 1, 256, 0,
+                &args, sizeof args);
+}
+
+/* The GEMM by cuBLASLt, where matmul.h says so; a dry run decides that and takes the workspace. */
+static bool matmul(ops_context *ctx, const matmul_linear *l, void *rows, const ops_tensor *x,
+                   const void *residual, ops_activation act)
+{
+    cuda_device *d = ctx->device;
+    if (ctx->dry) {
+        crank_error error = {0};
+        crank_status status = cuda_matmul_plan(d, l, x->rows, &error);
+        if (status != CRANK_OK) ops_fail(ctx, status, "%s", error.message);
+    }
+    cu_address bias;
+    const matmul_shape *s = cuda_matmul_find(d, l, x->rows, &bias);
+    if (s == NULL || ctx->failure != CRANK_OK) return false;
+    size_t mark = ops_mark(ctx);
+    void *workspace = s->workspace_bytes > 0 ? ops_take(ctx, s->workspace_bytes) : NULL;
+    int32_t all = matmul_rows(x->rows);
+    for (int32_t row = 0; row < all && !ctx->dry;) {
+        int32_t piece = matmul_piece(all, all - row);
+        size_t x_at = (size_t)row * (size_t)l->k * 2, out_at = (size_t)row * (size_t)l->n * 2;
+        matmul_call c = {.problem = {.kind = (int32_t)l->kind,
+                                     .dtype = (int32_t)l->dtype,
+                                     .rows = piece,
+                                     .n = l->n,
+                                     .k = l->k,
+                                     .x_ld = l->k,
+                                     .w_ld = (l->k + 63) / 64 * 64,
+                                     .out_ld = l->n},
+                         .algorithm = s->algorithm,
+                         .workspace_bytes = s->workspace_bytes,
+                         .x = (const uint8_t *)x->operand + x_at,
+                         .w = l->blob,
+                         .bias = (const void *)(uintptr_t)bias,
+                         .out = (uint8_t *)rows + out_at,
+                         .workspace = workspace};
+        if (residual != NULL) c.residual = (const uint8_t *)residual + out_at;
+        cuda_matmul_call(ctx, &c);
+        row += piece;
+    }
+    if (l->kind == MATMUL_PLAIN && !ctx->dry) bias_act(ctx, rows, x->rows, l, act);
+    ops_release(ctx, mark);
+    return true;
+}
+
+/* rows = epilogue(x W^T + bias): one GEMM launch, or cuBLASLt. */
 static void gemm(ops_context *ctx, cuda_kernel_kind kind, void *rows, const ops_tensor *x,
                  const ops_linear *w, const void *residual, ops_activation act, int32_t out_cols)
 {
-    if (ctx->dry || ctx->failure != CRANK_OK || x->rows == 0) return;
+    matmul_linear l;
+    if (ctx->failure != CRANK_OK || x->rows == 0) return;
+    if (matmul_of(ctx, &l, kind, w, act) && matmul(ctx, &l, rows, x, residual, act)) return;
+    if (ctx->dry) return;
     const cuda_device *d = ctx->device;
     cuda_linear_parts p = cuda_linear_at(ctx->dtype, w->n, w->k, w->gated);
     const uint8_t *blob = w->blob;

@@ -3,6 +3,7 @@
 # library. Without nvcc everything else builds and `--device cuda` says that there are no kernels.
 #
 #   CRANK_NVCC          nvcc to use; found in PATH, /usr/local/cuda and .cache/cuda by itself; OFF: none
+#   CRANK_NVTX          folder with nvtx3/nvToolsExt.h; found beside nvcc's headers; OFF: none
 #   CRANK_CUDA_TARGETS  "all", or a list of 80;86;89;90a;100;120; empty: PTX only, which every GPU
 #                       from sm_80 on compiles when it first loads it (builds in a fifth of the time)
 set(CRANK_CUDA_TARGETS "" CACHE STRING "GPU code to compile ahead: all, or a list; empty: PTX only")
@@ -12,6 +13,20 @@ file(GLOB CRANK_NVCC_CACHED ${CMAKE_SOURCE_DIR}/.cache/cuda/*/bin/nvcc
 list(APPEND CRANK_NVCC_CACHED /usr/local/cuda/bin/nvcc)
 list(TRANSFORM CRANK_NVCC_CACHED REPLACE "/nvcc$" "" OUTPUT_VARIABLE CRANK_NVCC_FOLDERS)
 find_program(CRANK_NVCC nvcc HINTS ENV CUDA_PATH PATH_SUFFIXES bin PATHS ${CRANK_NVCC_FOLDERS})
+
+# NVTX is headers alone: beside nvcc's, or from PyPI (nvidia-nvtx). Without them ops are not named for
+# profilers, and `info` says so when somebody asks for it.
+get_filename_component(CRANK_NVCC_ROOT "${CRANK_NVCC}" DIRECTORY)
+file(GLOB CRANK_NVTX_CACHED ${CMAKE_SOURCE_DIR}/.cache/cuda/nvidia/*/include)
+find_path(CRANK_NVTX nvtx3/nvToolsExt.h HINTS ${CRANK_NVCC_ROOT}/../include PATHS ${CRANK_NVTX_CACHED}
+    /usr/local/cuda/include DOC "folder of nvtx3/nvToolsExt.h; OFF: none")
+if(CRANK_NVTX AND EXISTS ${CRANK_NVTX}/nvtx3/nvToolsExt.h)
+    set_source_files_properties(${CMAKE_SOURCE_DIR}/kernels/cuda/nvtx.c PROPERTIES
+        COMPILE_DEFINITIONS CRANK_NVTX COMPILE_OPTIONS "-isystem;${CRANK_NVTX}")
+    message(STATUS "NVTX: ${CRANK_NVTX}")
+else()
+    message(STATUS "NVTX: no header: ops are not named for profilers")
+endif()
 
 set(CRANK_CUDA_DIR ${CMAKE_BINARY_DIR}/kernels)
 file(MAKE_DIRECTORY ${CRANK_CUDA_DIR})

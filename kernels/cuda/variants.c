@@ -39,6 +39,7 @@ enum { GEMM_TILES(TILE_SIZES) };
     ROW_WIDTHS(ROW_NORM, type, id)                                                                 \
     ROW_NORM(0, type, id)                                                                          \
     ROW_PLAIN("quantise_warp_per_row_" #type, KERNEL_QUANTISE, id, 0)                              \
+    ROW_PLAIN("bias_act_" #type, KERNEL_BIAS_ACT, id, 0)                                           \
     ROW_PLAIN("pool_thread_per_pair_" #type, KERNEL_POOL, id, 0)                                   \
     ROW_PLAIN("vectors_warp_per_row_" #type, KERNEL_VECTORS, id, 0)                                \
     ATTENTION_WIDTHS(ROW_ATTENTION, type, id)                                                      \
@@ -53,6 +54,8 @@ enum { GEMM_TILES(TILE_SIZES) };
 /* clang-format off */
 const cuda_kernel cuda_kernels[] = {
     ROW_PLAIN("batch_copy", KERNEL_BATCH_COPY, OPS_F32, 0)
+    ROW_PLAIN("rows_spread", KERNEL_ROWS_SPREAD, OPS_F32, 0)
+    ROW_PLAIN("rows_compare", KERNEL_ROWS_COMPARE, OPS_F32, 0)
     ROWS_VALUE(f16, OPS_F16)
     ROWS_VALUE(bf16, OPS_BF16)
     GEMM_KERNELS(ROW_GEMM, f16, OPS_F16)
@@ -77,6 +80,9 @@ const char *cuda_kind_op(cuda_kernel_kind kind)
         [KERNEL_GEMM_ACT] = "linear",
         [KERNEL_GEMM_GATED] = "linear",
         [KERNEL_GEMM_RESIDUAL] = "linear_residual_norm",
+        [KERNEL_BIAS_ACT] = "linear",
+        [KERNEL_ROWS_SPREAD] = "load",
+        [KERNEL_ROWS_COMPARE] = "load",
         [KERNEL_ATTENTION] = "attention",
         [KERNEL_ATTENTION_GENERAL] = "attention",
         [KERNEL_RELATIVE_TERMS] = "attention",

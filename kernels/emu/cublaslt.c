@@ -54,6 +54,7 @@ struct matmul_op {
     uint64_t m, n, k;
     int64_t lda, ldb, ldc, ldd, stride_a, stride_b, stride_c, stride_d, bias_stride;
     int32_t batch, split;
+    uint32_t kind; /* EMU_LT_... */
     uint32_t epilogue;
     float alpha, beta;
 };
@@ -381,6 +382,7 @@ static int read_problem(const void *desc_handle, const void *a_handle, const voi
     w->bias = desc->bias;
     w->bias_stride = desc->bias_stride;
     w->split = 1;
+    w->kind = emu_driver.options.cublaslt;
     return LT_SUCCESS;
 }
 
@@ -397,10 +399,12 @@ LT_CALL(cublasLtMatmulAlgoGetHeuristic, void *handle, void *desc, void *a, void 
     struct matmul_op w;
     int status = read_problem(desc, a, b, c, d, &w, call);
     if (status != LT_SUCCESS) return lt_leave(status);
+    if (w.kind == EMU_LT_NO_ALGORITHM) return lt_leave(LT_NOT_SUPPORTED);
     uint64_t alignment = 0;
     for (int i = 0; i < 4; i++)
         alignment |= (uint64_t)(preference->alignment[i] & 0xffff) << (16 * i);
-    for (uint64_t id = 0; id < 2 && *returned < requested; id++) {
+    uint64_t first = w.kind == EMU_LT_SPLIT_ONLY;
+    for (uint64_t id = first; id < 2 && *returned < requested; id++) {
         uint64_t split = id == 0 ? 1 : 4, workspace = id == 0 ? 0 : w.m * w.n * 4 * split;
         if ((split > 1 && w.k < 256) || workspace > preference->workspace) continue;
         lt_heuristic *h = &results[(*returned)++];
@@ -546,6 +550,7 @@ LT_CALL(cublasLtMatmul, void *handle, void *desc, const void *alpha, const void 
          !window_holds(memory, w.bias, w.m * type_bytes_of(w.type_d))))
         return lt_leave(lt_refuse(LT_INVALID_VALUE, call, "the bias is not in device memory"));
     uint64_t needed = w.split > 1 ? w.m * w.n * 4 * (uint64_t)w.split : 0;
+    if (w.kind == EMU_LT_WANTS_MORE) needed += 1024;
     if (workspace_bytes < needed ||
         (needed && !window_holds(memory, (uint64_t)(uintptr_t)workspace, needed)))
         return lt_leave(lt_refuse(LT_INVALID_VALUE, call, "the workspace is too small"));
@@ -637,6 +642,32 @@ static void report_unwritten(const char *which)
     reporter_add(&emu_driver.reports, &found);
 }
 
+/* The sums of column j .. j + 3 in the order that the planted kinds have. */
+static void sum_otherwise(const struct matmul_op *w, float sums[4], const float *a, const float *b,
+                          size_t stride, uint64_t j)
+{
+    for (uint64_t e = 0; e < 4; e++) {
+        const float *column = b + (j + e) * stride;
+        float sum = 0;
+        if (w->kind == EMU_LT_LIKE_MMA) {
+            for (size_t k = 0; k < stride; k += 8) {
+                double eight = 0; /* exec_mma.c: exact, then rounded once */
+                for (size_t i = k; i < k + 8; i++) eight += (double)a[i] * (double)column[i];
+                sum = (float)((double)sum + eight);
+            }
+        } else {
+            for (size_t k = stride; k-- > 0;) sum += a[k] * column[k];
+        }
+        sums[e] = sum;
+    }
+}
+
+static int is_planted(const struct matmul_op *w, uint64_t j)
+{
+    return w->kind == EMU_LT_LIKE_MMA || (w->kind == EMU_LT_ROW_DEPENDENT && j / 64 % 2 == 1) ||
+           (w->kind == EMU_LT_SIZE_DEPENDENT && w->n >= 1024);
+}
+
 /* One batch. a: [m][stride], b: [n4][stride] packed, n4 = n rounded up to 4. */
 static void multiply(const struct matmul_op *w, const float *a, const float *b, size_t stride,
                      uint64_t c, uint64_t d, uint64_t bias)
@@ -649,7 +680,8 @@ static void multiply(const struct matmul_op *w, const float *a, const float *b, 
     for (uint64_t j = 0; j < w->n; j += 4)
         for (uint64_t i = 0; i < w->m; i++) {
             float sums[4] = {0};
-            for (size_t k = 0; k < stride; k += part) {
+            if (is_planted(w, j)) sum_otherwise(w, sums, a + i * stride, b, stride, j);
+            for (size_t k = 0; k < stride && !is_planted(w, j); k += part) {
                 float more[4];
                 dot(more, a + i * stride + k, b + j * stride + k, stride,
                     stride - k < part ? stride - k : part);

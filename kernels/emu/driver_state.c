@@ -231,6 +231,7 @@ int emu_configure(const emu_options *options)
 {
     emu_options o = *options;
     if (o.size != sizeof o || (o.checks & ~(uint32_t)EMU_CHECK_ALL) || o.schedule > EMU_RANDOM ||
+        o.cublaslt >= EMU_LT_N_KINDS ||
         o.threads > 256)
         return 1;
     emu_options defaults;

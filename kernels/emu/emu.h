@@ -51,6 +51,19 @@ enum { EMU_CHECK_LIST(EMU_CHECK_ENUM) EMU_CHECK_ALL = 0x3fff };
  * switches warps between instructions. */
 enum { EMU_FORWARD, EMU_REVERSE, EMU_RANDOM };
 
+/* What the emulated cuBLASLt is like: sound (each element's sum in one order, which is not that of
+ * an mma), or with one property that a caller must be able to live with or to find out. */
+enum {
+    EMU_LT_SOUND,
+    EMU_LT_ROW_DEPENDENT,  /* every other group of 64 columns of D is summed in another order */
+    EMU_LT_SIZE_DEPENDENT, /* sums have another order from 1024 columns of D on */
+    EMU_LT_LIKE_MMA,       /* sums as a chain of mma instructions has them */
+    EMU_LT_NO_ALGORITHM,   /* the heuristic finds none */
+    EMU_LT_SPLIT_ONLY,     /* the heuristic offers split-K alone */
+    EMU_LT_WANTS_MORE,     /* a matmul asks for more workspace than its algorithm said */
+    EMU_LT_N_KINDS
+};
+
 /* Zeroed fields other than `checks` mean the default; emu_defaults fills them all in. */
 typedef struct emu_options {
     uint32_t size;       /* sizeof(emu_options) */
@@ -71,6 +84,7 @@ typedef struct emu_options {
     uint64_t memory_bytes; /* of the device; default 4 GiB */
     uint64_t step_limit;   /* warp instructions a block may take; default 2^33 */
     uint32_t verbose;      /* 1: each report also goes to stderr */
+    uint32_t cublaslt;     /* EMU_LT_... */
 } emu_options;
 
 EMU_API void emu_defaults(emu_options *options);
