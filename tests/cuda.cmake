@@ -12,3 +12,12 @@ if(CRANK_CUDA_FILES AND NOT CRANK_SANITIZE)
 elseif(NOT CRANK_SANITIZE)
     add_test(NAME cuda_ptxas COMMAND ${CMAKE_COMMAND} -E echo "SKIPPED: built without nvcc")
 endif()
+
+# A profiler's stand-in for tests of NVTX ranges.
+if(CRANK_NVTX AND EXISTS ${CRANK_NVTX}/nvtx3/nvToolsExt.h)
+    add_library(nvtx_injection MODULE ${CMAKE_CURRENT_SOURCE_DIR}/emu/nvtx_injection.c)
+    target_include_directories(nvtx_injection SYSTEM PRIVATE ${CRANK_NVTX})
+    set_target_properties(nvtx_injection PROPERTIES LIBRARY_OUTPUT_DIRECTORY
+        ${CMAKE_BINARY_DIR}/emu C_VISIBILITY_PRESET hidden)
+    add_dependencies(cuda_nvtx_test nvtx_injection)
+endif()

@@ -12,7 +12,7 @@
 #include "kernels/ops.h"
 #include "runtime/session.h"
 #include "support/cuda_library.h"
-#include "support/golden.h"
+#include "support/golden_rows.h"
 
 static const crank_dtype dtypes[] = {CRANK_DTYPE_F16, CRANK_DTYPE_BF16, CRANK_DTYPE_INT8};
 static const ops_dtype ops_types[] = {OPS_F16, OPS_BF16, OPS_INT8};
@@ -49,74 +49,6 @@ static crank_session *open_session(const crank_model *model, size_t batch_tokens
     return session;
 }
 
-/* The rows of a golden folder without their padding. */
-typedef struct rows {
-    golden g;
-    int64_t n, width, labels;
-    int32_t *ids, *types;
-    float *logits;
-    int32_t *flat_ids, *flat_types;
-    size_t *starts;
-} rows;
-
-static bool rows_open(rows *r, const char *name)
-{
-    *r = (rows){0};
-    if (!golden_open(&r->g, name)) return false;
-    r->ids = golden_i32(&r->g, "input_ids", &r->n, &r->width);
-    int32_t *mask = golden_i32(&r->g, "attention_mask", NULL, NULL);
-    if (golden_has(&r->g, "token_type_ids"))
-        r->types = golden_i32(&r->g, "token_type_ids", NULL, NULL);
-    int64_t n;
-    r->logits = golden_f32(&r->g, "logits", &n, &r->labels);
-    size_t cells = (size_t)(r->n * r->width);
-    r->flat_ids = malloc(cells * sizeof(int32_t));
-    r->flat_types = calloc(cells, sizeof(int32_t));
-    r->starts = calloc((size_t)r->n + 1, sizeof(size_t));
-    size_t at = 0;
-    for (int64_t i = 0; i < r->n; i++) {
-        for (int64_t j = 0; j < r->width && mask[i * r->width + j] != 0; j++, at++) {
-            r->flat_ids[at] = r->ids[i * r->width + j];
-            if (r->types != NULL) r->flat_types[at] = r->types[i * r->width + j];
-        }
-        r->starts[i + 1] = at;
-    }
-    free(mask);
-    return true;
-}
-
-static void rows_close(rows *r)
-{
-    free(r->ids);
-    free(r->types);
-    free(r->logits);
-    free(r->flat_ids);
-    free(r->flat_types);
-    free(r->starts);
-    golden_close(&r->g);
-}
-
-static crank_status try_score(crank_session *s, const rows *r, const int *order, int n,
-                              float *logits, crank_error *error)
-{
-    int32_t ids[4096], types[4096];
-    size_t starts[65] = {0};
-    for (int i = 0; i < n; i++) {
-        size_t from = r->starts[order[i]], count = r->starts[order[i] + 1] - from;
-        memcpy(ids + starts[i], r->flat_ids + from, count * sizeof(int32_t));
-        memcpy(types + starts[i], r->flat_types + from, count * sizeof(int32_t));
-        starts[i + 1] = starts[i] + count;
-    }
-    return crank_score_tokens(s, ids, types, starts, (size_t)n, logits, NULL, error);
-}
-
-static void score(crank_session *s, const rows *r, const int *order, int n, float *logits)
-{
-    crank_error error = {0};
-    crank_status status = try_score(s, r, order, n, logits, &error);
-    cr_assert_eq(status, CRANK_OK, "%s", error.message);
-}
-
 static const int in_order[] = {0, 1, 2, 3, 4, 5, 6, 7};
 
 /* ---- faithful ----------------------------------------------------------------------------------
@@ -135,8 +67,8 @@ Test(cuda_engine, goldens_come_out_in_every_dtype, .timeout = 900)
                   {"bert-h96-3labels", false}, {"deberta-v2", false}, {"modernbert-cls", false}};
     if (cuda_skipped("goldens_come_out_in_every_dtype")) return;
     for (size_t m = 0; m < sizeof models / sizeof models[0]; m++) {
-        rows r;
-        if (!rows_open(&r, models[m].name)) continue;
+        golden_rows r;
+        if (!golden_rows_open(&r, models[m].name)) continue;
         size_t n = (size_t)(r.n * r.labels);
         double largest = 1.0;
         for (size_t i = 0; i < n; i++) largest = fmax(largest, fabs((double)r.logits[i]));
@@ -144,7 +76,7 @@ Test(cuda_engine, goldens_come_out_in_every_dtype, .timeout = 900)
             crank_model *model = open_model(r.g.dir, dtypes[d]);
             crank_session *s = open_session(model, 0);
             float *logits = malloc(n * sizeof *logits);
-            score(s, &r, in_order, (int)r.n, logits);
+            golden_rows_score(s, &r, in_order, (int)r.n, logits);
             double worst = 0;
             for (size_t i = 0; i < n; i++)
                 worst = fmax(worst, fabs((double)logits[i] - (double)r.logits[i]));
@@ -160,7 +92,7 @@ Test(cuda_engine, goldens_come_out_in_every_dtype, .timeout = 900)
             crank_session_close(s);
             crank_model_close(model);
         }
-        rows_close(&r);
+        golden_rows_close(&r);
     }
     cr_assert_eq(cuda_reports(), 0);
 }
@@ -170,13 +102,14 @@ Test(cuda_engine, goldens_come_out_in_every_dtype, .timeout = 900)
 
 Test(cuda_engine, a_row_has_the_same_bits_in_any_batch, .timeout = 900)
 {
-    rows r;
-    if (cuda_skipped("a_row_has_the_same_bits_in_any_batch") || !rows_open(&r, "bert-h64")) return;
+    golden_rows r;
+    if (cuda_skipped("a_row_has_the_same_bits_in_any_batch") || !golden_rows_open(&r, "bert-h64"))
+        return;
     for (size_t d = 0; d < 3; d++) {
         crank_model *model = open_model(r.g.dir, dtypes[d]);
         crank_session *s = open_session(model, 0);
         float alone[8];
-        for (int i = 0; i < 8; i++) score(s, &r, &in_order[i], 1, &alone[i]);
+        for (int i = 0; i < 8; i++) golden_rows_score(s, &r, &in_order[i], 1, &alone[i]);
         crank_session_close(s);
         static const size_t budgets[] = {0, 16, 64, 100};
         for (size_t b = 0; b < 4; b++) {
@@ -185,7 +118,7 @@ Test(cuda_engine, a_row_has_the_same_bits_in_any_batch, .timeout = 900)
                 int order[24], n = 1 + (round * 11 + (int)b) % 24;
                 float logits[24];
                 for (int i = 0; i < n; i++) order[i] = (i * 5 + round * 3) % 8;
-                score(s, &r, order, n, logits);
+                golden_rows_score(s, &r, order, n, logits);
                 for (int i = 0; i < n; i++) {
                     cr_expect(memcmp(&logits[i], &alone[order[i]], sizeof(float)) == 0,
                               "dtype %zu budget %zu round %d row %d: %.9g alone, %.9g in a batch",
@@ -197,14 +130,14 @@ Test(cuda_engine, a_row_has_the_same_bits_in_any_batch, .timeout = 900)
         }
         crank_model_close(model);
     }
-    rows_close(&r);
+    golden_rows_close(&r);
     cr_assert_eq(cuda_reports(), 0);
 }
 
 /* Blocks run at once on a GPU: no order of blocks and warps may show in the result. */
 Test(cuda_engine, the_order_of_blocks_and_warps_does_not_show, .timeout = 900)
 {
-    rows r;
+    golden_rows r;
     const emulator *e = cuda_emulator();
     if (cuda_skipped("the_order_of_blocks_and_warps_does_not_show")) return;
     if (e == NULL) {
@@ -212,7 +145,7 @@ Test(cuda_engine, the_order_of_blocks_and_warps_does_not_show, .timeout = 900)
                 "SKIPPED: the_order_of_blocks_and_warps_does_not_show: needs the emulator\n");
         return;
     }
-    if (!rows_open(&r, "bert-h64")) return;
+    if (!golden_rows_open(&r, "bert-h64")) return;
     for (size_t d = 0; d < 3; d++) {
         float first[8];
         for (uint32_t schedule = EMU_FORWARD; schedule <= EMU_RANDOM; schedule++) {
@@ -226,7 +159,7 @@ Test(cuda_engine, the_order_of_blocks_and_warps_does_not_show, .timeout = 900)
             crank_session *s = open_session(model, 0);
             for (int pass = 0; pass < 3; pass++) { /* launches, then the captured graph */
                 float logits[8];
-                score(s, &r, in_order, 8, logits);
+                golden_rows_score(s, &r, in_order, 8, logits);
                 if (schedule == EMU_FORWARD && pass == 0) memcpy(first, logits, sizeof first);
                 cr_expect_arr_eq(logits, first, sizeof first, "dtype %zu schedule %u pass %d", d,
                                  schedule, pass);
@@ -235,7 +168,7 @@ Test(cuda_engine, the_order_of_blocks_and_warps_does_not_show, .timeout = 900)
             crank_model_close(model);
         }
     }
-    rows_close(&r);
+    golden_rows_close(&r);
     cr_assert_eq(cuda_reports(), 0);
 }
 
@@ -249,16 +182,17 @@ static const cuda_stream *stream_of(const crank_session *s)
 
 Test(cuda_engine, batches_of_one_bucket_share_a_graph)
 {
-    rows r;
-    if (cuda_skipped("batches_of_one_bucket_share_a_graph") || !rows_open(&r, "bert-h64")) return;
+    golden_rows r;
+    if (cuda_skipped("batches_of_one_bucket_share_a_graph") || !golden_rows_open(&r, "bert-h64"))
+        return;
     crank_model *model = open_model(r.g.dir, CRANK_DTYPE_F16);
     crank_session *plain = open_session(model, 0), *s = open_session(model, 0);
     /* 33, 41 and 48 tokens (rows 5, 6, 7) are one bucket of tokens, pairs and keys. */
     static const int picks[] = {5, 6, 7, 6, 5};
     float expected[8], logit;
-    for (int i = 5; i < 8; i++) score(plain, &r, &in_order[i], 1, &expected[i]);
+    for (int i = 5; i < 8; i++) golden_rows_score(plain, &r, &in_order[i], 1, &expected[i]);
     for (int i = 0; i < 5; i++) {
-        score(s, &r, &picks[i], 1, &logit);
+        golden_rows_score(s, &r, &picks[i], 1, &logit);
         cr_expect(memcmp(&logit, &expected[picks[i]], sizeof logit) == 0, "row %d: %.9g for %.9g",
                   picks[i], (double)logit, (double)expected[picks[i]]);
         cr_expect_eq(stream_of(s)->n_graph_batches, i > 0 ? (uint64_t)i : 0,
@@ -266,12 +200,12 @@ Test(cuda_engine, batches_of_one_bucket_share_a_graph)
                      (unsigned long)stream_of(s)->n_graph_batches);
     }
     /* Another bucket is another list, launched plainly at first. */
-    score(s, &r, &in_order[0], 1, &logit);
+    golden_rows_score(s, &r, &in_order[0], 1, &logit);
     cr_expect_eq(stream_of(s)->n_graph_batches, 4);
     crank_session_close(s);
     crank_session_close(plain);
     crank_model_close(model);
-    rows_close(&r);
+    golden_rows_close(&r);
     cr_assert_eq(cuda_reports(), 0);
 }
 
@@ -301,8 +235,9 @@ Test(cuda_engine, a_missing_driver_is_one_clear_line)
 
 Test(cuda_engine, a_model_that_does_not_fit_says_what_is_there)
 {
-    rows r;
-    if (cuda_skipped("a_model_that_does_not_fit_says_what_is_there") || !rows_open(&r, "bert-h64"))
+    golden_rows r;
+    if (cuda_skipped("a_model_that_does_not_fit_says_what_is_there") ||
+        !golden_rows_open(&r, "bert-h64"))
         return;
     crank_model *model = NULL;
     crank_error error = {0};
@@ -317,20 +252,20 @@ Test(cuda_engine, a_model_that_does_not_fit_says_what_is_there)
     cr_assert_eq(crank_session_open(&s, model, &options, &error), CRANK_OUT_OF_MEMORY);
     cr_expect_not_null(strstr(error.message, "activations"), "%s", error.message);
     crank_model_close(model);
-    rows_close(&r);
+    golden_rows_close(&r);
     cr_assert_eq(cuda_reports(), 0);
 }
 
 Test(cuda_engine, any_device_allocation_may_fail, .timeout = 900)
 {
-    rows r;
+    golden_rows r;
     const emulator *e = cuda_emulator();
     if (cuda_skipped("any_device_allocation_may_fail")) return;
     if (e == NULL) {
         fprintf(stderr, "SKIPPED: any_device_allocation_may_fail: needs the emulator\n");
         return;
     }
-    if (!rows_open(&r, "bert-h64")) return;
+    if (!golden_rows_open(&r, "bert-h64")) return;
     bool done = false;
     for (int64_t nth = 0; nth < 100 && !done; nth++) {
         emu_options options;
@@ -344,32 +279,32 @@ Test(cuda_engine, any_device_allocation_may_fail, .timeout = 900)
         float logits[8];
         crank_status status = try_model(&model, r.g.dir, CRANK_DTYPE_F16, 0, &error);
         if (status == CRANK_OK) status = crank_session_open(&s, model, &session, &error);
-        if (status == CRANK_OK) status = try_score(s, &r, in_order, 8, logits, &error);
+        if (status == CRANK_OK) status = golden_rows_try(s, &r, in_order, 8, logits, &error);
         done = status == CRANK_OK;
         cr_expect(done || status == CRANK_OUT_OF_MEMORY, "allocation %ld: %s", (long)nth,
                   error.message);
         if (s != NULL) { /* the next request works */
-            status = try_score(s, &r, in_order, 8, logits, &error);
+            status = golden_rows_try(s, &r, in_order, 8, logits, &error);
             cr_expect_eq(status, CRANK_OK, "after allocation %ld: %s", (long)nth, error.message);
         }
         crank_session_close(s);
         crank_model_close(model);
     }
     cr_assert(done);
-    rows_close(&r);
+    golden_rows_close(&r);
     cr_assert_eq(cuda_reports(), 0);
 }
 
 Test(cuda_engine, a_fault_on_the_device_sticks)
 {
-    rows r;
+    golden_rows r;
     const emulator *e = cuda_emulator();
     if (cuda_skipped("a_fault_on_the_device_sticks")) return;
     if (e == NULL) {
         fprintf(stderr, "SKIPPED: a_fault_on_the_device_sticks: needs the emulator\n");
         return;
     }
-    if (!rows_open(&r, "bert-h64")) return;
+    if (!golden_rows_open(&r, "bert-h64")) return;
     for (int64_t nth = 0; nth < 12; nth += 5) {
         e->reset();
         crank_model *model = open_model(r.g.dir, CRANK_DTYPE_F16);
@@ -380,16 +315,16 @@ Test(cuda_engine, a_fault_on_the_device_sticks)
         cr_assert_eq(e->configure(&options), 0);
         float logits[8];
         crank_error error = {0};
-        cr_assert_eq(try_score(s, &r, in_order, 8, logits, &error), CRANK_DEVICE);
+        cr_assert_eq(golden_rows_try(s, &r, in_order, 8, logits, &error), CRANK_DEVICE);
         cr_expect_not_null(strstr(error.message, "restart"), "%s", error.message);
         for (int i = 0; i < 2; i++) {
             error = (crank_error){0};
-            cr_expect_eq(try_score(s, &r, in_order, 8, logits, &error), CRANK_DEVICE);
+            cr_expect_eq(golden_rows_try(s, &r, in_order, 8, logits, &error), CRANK_DEVICE);
             cr_expect_not_null(strstr(error.message, "restart"), "%s", error.message);
         }
         crank_session_close(s);
         crank_model_close(model);
     }
     e->reset();
-    rows_close(&r);
+    golden_rows_close(&r);
 }

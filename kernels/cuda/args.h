@@ -105,13 +105,14 @@ typedef struct gemm_args {
     void *out;
 } gemm_args;
 
-/* rows = act(rows + bias), in place: what follows a GEMM of cuBLASLt; see matmul.cu */
+/* rows = act(sums + bias): what follows a GEMM of cuBLASLt; see matmul.cu */
 typedef struct bias_act_args {
     row_count n_rows;
     int32_t ld;         /* elements of a row, a multiple of 16 */
     int32_t activation; /* ops_activation */
     const float *bias;  /* [ld] */
-    void *rows;
+    const float *sums;  /* [rows, ld] */
+    void *rows;         /* [rows, ld] 16 bit */
 } bias_act_args;
 
 /* Rows of 16-bit numbers that repeat ROW_CHECK_ROWS base rows in another order, and the comparison

@@ -88,10 +88,9 @@ static void objects_close(const cublaslt *b, objects *o)
     *o = (objects){0};
 }
 
-static crank_status layout_make(const cublaslt *b, void **layout, const matmul_problem *p,
-                                int32_t rows, int32_t columns, int32_t ld, crank_error *error)
+static crank_status layout_make(const cublaslt *b, void **layout, int type, int32_t rows,
+                                int32_t columns, int32_t ld, crank_error *error)
 {
-    int type = p->dtype == OPS_BF16 ? LT_TYPE_BF16 : LT_TYPE_F16;
     LT_TRY(b, layout_create(layout, type, (uint64_t)rows, (uint64_t)columns, ld),
            "cublasLtMatrixLayoutCreate", error);
     return CRANK_OK;
@@ -107,6 +106,7 @@ static crank_status objects_make(const cublaslt *b, const matmul_call *c, object
         [MATMUL_PLAIN] = LT_EPILOGUE_NONE,
     };
     const matmul_problem *p = &c->problem;
+    const int type = p->dtype == OPS_BF16 ? LT_TYPE_BF16 : LT_TYPE_F16;
     const int32_t transpose = LT_TRANSPOSE;
     const uint32_t epilogue = epilogues[p->kind];
     LT_TRY(b, desc_create(&o->desc, LT_COMPUTE_F32, LT_TYPE_F32), "cublasLtMatmulDescCreate",
@@ -118,9 +118,10 @@ static crank_status objects_make(const cublaslt *b, const matmul_call *c, object
     if (p->kind != MATMUL_PLAIN)
         LT_TRY(b, desc_set(o->desc, LT_DESC_BIAS_POINTER, &c->bias, sizeof c->bias),
                "cuBLASLt's bias", error);
-    CRANK_TRY(layout_make(b, &o->w, p, p->k, p->n, p->w_ld, error));
-    CRANK_TRY(layout_make(b, &o->x, p, p->k, p->rows, p->x_ld, error));
-    return layout_make(b, &o->out, p, p->n, p->rows, p->out_ld, error);
+    CRANK_TRY(layout_make(b, &o->w, type, p->k, p->n, p->w_ld, error));
+    CRANK_TRY(layout_make(b, &o->x, type, p->k, p->rows, p->x_ld, error));
+    return layout_make(b, &o->out, p->kind == MATMUL_PLAIN ? LT_TYPE_F32 : type, p->n, p->rows,
+                       p->out_ld, error);
 }
 
 static bool splits_k(const cublaslt *b, const lt_algorithm *algorithm)

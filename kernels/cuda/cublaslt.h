@@ -29,12 +29,13 @@ typedef enum matmul_kind {
     MATMUL_BIAS,      /* + bias (16 bit) */
     MATMUL_RESIDUAL,  /* + bias (16 bit) + residual */
     MATMUL_GELU_TANH, /* tanh-GELU(+ bias (16 bit)) */
-    MATMUL_PLAIN,     /* nothing: bias_act follows */
+    MATMUL_PLAIN,     /* nothing, out is f32: bias_act follows */
     MATMUL_N_KINDS
 } matmul_kind;
 
-/* out [rows, n] from x [rows, k] and W [n, k], all row-major in dtype (f16 or bf16), rows ..._ld
- * elements apart. No padding: goes into the list of launches as it is. */
+/* out [rows, n] from x [rows, k] and W [n, k], all row-major in dtype (f16 or bf16; out of
+ * MATMUL_PLAIN: f32), rows ..._ld elements apart. No padding: goes into the list of launches as it
+ * is. */
 typedef struct matmul_problem {
     int32_t kind, dtype;
     int32_t rows, n, k;

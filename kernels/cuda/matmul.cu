@@ -1,8 +1,8 @@
 /* What cuBLASLt needs around it: the bias and activation that follow its plain GEMM (its own GELU
  * is the tanh form), and the check of its rows at load.
  *
- * bias_act: bytes of one activation tensor in and out, bound by memory. The value comes in rounded
- * to 16 bits once more than in the own GEMM's epilogue; bias and activation are f32.
+ * bias_act: sums come in f32 and are rounded once, after the activation, as in the own GEMM's
+ * epilogue: 6 bytes an element, bound by memory.
  *
  * rows_spread, rows_compare: row i of a test is base row (5 i + i / 16) mod 16, so every base row
  * comes at every place of a tile and in every tile. Bits are compared, not numbers. */
@@ -20,10 +20,10 @@ template <class T> __device__ __forceinline__ void bias_act(const bias_act_args 
     begin_after();
     const int row = blockIdx.x, column = (blockIdx.y * 256 + threadIdx.x) * 8;
     if (row >= count_of(a.n_rows) || column >= a.ld) return;
-    uint4 *at = reinterpret_cast<uint4 *>(static_cast<uint16_t *>(a.rows) +
-                                          static_cast<size_t>(row) * a.ld + column);
-    float v[8], bias[8];
-    unpack8<T>(v, *at);
+    const size_t at = static_cast<size_t>(row) * a.ld + column;
+    const float4 *sums = reinterpret_cast<const float4 *>(a.sums + at);
+    const float4 low = sums[0], high = sums[1];
+    float v[8] = {low.x, low.y, low.z, low.w, high.x, high.y, high.z, high.w}, bias[8];
     load8_f32(bias, a.bias + column, 8, true);
 #pragma unroll
     for (int i = 0; i < 8; i += 2) {
@@ -31,7 +31,7 @@ template <class T> __device__ __forceinline__ void bias_act(const bias_act_args 
             activate(make_float2(v[i] + bias[i], v[i + 1] + bias[i + 1]), a.activation);
         v[i] = y.x, v[i + 1] = y.y;
     }
-    *at = pack8<T>(v);
+    *reinterpret_cast<uint4 *>(static_cast<uint16_t *>(a.rows) + at) = pack8<T>(v);
 }
 
 __device__ __forceinline__ int base_row(int i)

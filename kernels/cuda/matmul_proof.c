@@ -43,6 +43,12 @@ static int32_t w_ld(const matmul_shape *s)
     return (s->k + 63) / 64 * 64; /* layout.h: rows of 128 bytes */
 }
 
+/* Bytes of an element of the result. */
+static size_t out_element(const matmul_shape *s)
+{
+    return s->kind == MATMUL_PLAIN ? sizeof(float) : 2;
+}
+
 static void lay_out(proof *p, bool against_own)
 {
     size_t n = (size_t)p->s->n, k = (size_t)p->s->k, most = MATMUL_MOST_ROWS, at = 0;
@@ -54,8 +60,8 @@ static void lay_out(proof *p, bool against_own)
     p->uploaded = at;
     p->x = place(&at, most * k * 2);
     p->residual = place(&at, most * n * 2);
-    p->reference = place(&at, ROW_CHECK_ROWS * n * 2);
-    p->out = place(&at, most * n * 2);
+    p->reference = place(&at, ROW_CHECK_ROWS * n * out_element(p->s));
+    p->out = place(&at, most * n * out_element(p->s));
     p->counts = place(&at, MAX_SIZES * sizeof(uint32_t));
     p->workspace = place(&at, MATMUL_WORKSPACE_BYTES);
     p->bytes = at;
@@ -154,10 +160,10 @@ static void *at(const proof *p, size_t offset)
 }
 
 static crank_status rows_kernel(const proof *p, cuda_kernel_kind kind, size_t base, size_t rows,
-                                int32_t n_rows, int32_t cols, int count, crank_error *error)
+                                int32_t n_rows, size_t row_bytes, int count, crank_error *error)
 {
     row_check_args args = {.n_rows = n_rows,
-                           .vectors = cols / 8,
+                           .vectors = (int32_t)(row_bytes / 16),
                            .base = at(p, base),
                            .rows = at(p, rows),
                            .n_different = (uint32_t *)at(p, p->counts) + count};
@@ -251,10 +257,11 @@ static bool enqueue(const proof *p, bool against_own, crank_status *status, cran
     const matmul_shape *s = p->s;
     const cublaslt *lt = &p->d->matmul.lt;
     crank_error why = {0};
-    *status = rows_kernel(p, KERNEL_ROWS_SPREAD, p->base, p->x, MATMUL_MOST_ROWS, s->k, 0, error);
+    *status = rows_kernel(p, KERNEL_ROWS_SPREAD, p->base, p->x, MATMUL_MOST_ROWS, 2 * (size_t)s->k,
+                          0, error);
     if (*status == CRANK_OK)
         *status = rows_kernel(p, KERNEL_ROWS_SPREAD, p->residual_base, p->residual,
-                              MATMUL_MOST_ROWS, s->n, 0, error);
+                              MATMUL_MOST_ROWS, 2 * (size_t)s->n, 0, error);
     if (*status == CRANK_OK && against_own) *status = own_gemm(p, error);
     if (*status != CRANK_OK) return false;
     if (!against_own) {
@@ -267,8 +274,8 @@ static bool enqueue(const proof *p, bool against_own, crank_status *status, cran
     for (int i = 0; i < p->n_sizes; i++) {
         matmul_call c = call_of(p, p->sizes[i]);
         if (!lt_did(p, cublaslt_run(lt, &c, p->stream, &why), &why)) return false;
-        *status =
-            rows_kernel(p, KERNEL_ROWS_COMPARE, p->reference, p->out, p->sizes[i], s->n, i, error);
+        *status = rows_kernel(p, KERNEL_ROWS_COMPARE, p->reference, p->out, p->sizes[i],
+                              (size_t)s->n * out_element(s), i, error);
         if (*status != CRANK_OK) return false;
     }
     return true;

@@ -21,13 +21,14 @@ static bool matmul_of(const ops_context *ctx, matmul_linear *l, cuda_kernel_kind
     return true;
 }
 
-static void bias_act(ops_context *ctx, void *rows, int32_t n_rows, const matmul_linear *l,
-                     ops_activation act)
+static void bias_act(ops_context *ctx, void *rows, const float *sums, int32_t n_rows,
+                     const matmul_linear *l, ops_activation act)
 {
     bias_act_args args = {.n_rows = cuda_rows(ctx, n_rows),
                           .ld = l->n,
                           .activation = (int32_t)act,
                           .bias = l->bias,
+                          .sums = sums,
                           .rows = rows};
     cuda_launch(ctx, cuda_find(KERNEL_BIAS_ACT, ctx->dtype, 0),
                 (uint32_t)cuda_grid_rows(ctx, n_rows), (uint32_t)((l->n + 2047) / 2048), 1, 256, 0,
@@ -50,9 +51,13 @@ static bool matmul(ops_context *ctx, const matmul_linear *l, void *rows, const o
     size_t mark = ops_mark(ctx);
     void *workspace = s->workspace_bytes > 0 ? ops_take(ctx, s->workspace_bytes) : NULL;
     int32_t all = matmul_rows(x->rows);
+    bool plain = l->kind == MATMUL_PLAIN;
+    size_t element = plain ? sizeof(float) : 2;
+    void *sums = plain ? ops_take(ctx, (size_t)all * (size_t)l->n * element) : rows;
+    if (ctx->failure != CRANK_OK) return true;
     for (int32_t row = 0; row < all && !ctx->dry;) {
         int32_t piece = matmul_piece(all, all - row);
-        size_t x_at = (size_t)row * (size_t)l->k * 2, out_at = (size_t)row * (size_t)l->n * 2;
+        size_t x_at = (size_t)row * (size_t)l->k * 2, out_at = (size_t)row * (size_t)l->n * element;
         matmul_call c = {.problem = {.kind = (int32_t)l->kind,
                                      .dtype = (int32_t)l->dtype,
                                      .rows = piece,
@@ -66,13 +71,13 @@ static bool matmul(ops_context *ctx, const matmul_linear *l, void *rows, const o
                          .x = (const uint8_t *)x->operand + x_at,
                          .w = l->blob,
                          .bias = (const void *)(uintptr_t)bias,
-                         .out = (uint8_t *)rows + out_at,
+                         .out = (uint8_t *)sums + out_at,
                          .workspace = workspace};
         if (residual != NULL) c.residual = (const uint8_t *)residual + out_at;
         cuda_matmul_call(ctx, &c);
         row += piece;
     }
-    if (l->kind == MATMUL_PLAIN && !ctx->dry) bias_act(ctx, rows, x->rows, l, act);
+    if (plain && !ctx->dry) bias_act(ctx, rows, sums, x->rows, l, act);
     ops_release(ctx, mark);
     return true;
 }
