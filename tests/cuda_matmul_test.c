@@ -98,11 +98,13 @@ static const ops_dtype ops_types[] = {OPS_F16, OPS_BF16};
 
 Test(cuda_matmul, goldens_come_out_of_cublaslt, .timeout = 300)
 {
+    /* absolute: as in cuda_engine_test.c. Here biases are rounded, too: bert-fp16's in bf16
+     * (4.02e-2 for logits up to 1.32) is allowed what logits of that size are. */
     static const struct {
         const char *name;
-        bool absolute; /* as in cuda_engine_test.c */
-    } models[] = {{"bert-h64", true},   {"electra", true},           {"distilbert", true},
-                  {"bert-fp16", true},  {"bert-h96-3labels", false}, {"roberta", true},
+        bool absolute;
+    } models[] = {{"bert-h64", true},   {"electra", true}, {"distilbert", true},
+                  {"bert-fp16", false}, {"roberta", true}, {"bert-h96-3labels", false},
                   {"deberta-v2", false}};
     if (!emulate("goldens_come_out_of_cublaslt", EMU_LT_SOUND, 80)) return;
     for (size_t m = 0; m < sizeof models / sizeof models[0]; m++) {
