@@ -160,35 +160,20 @@ void ops_attention_rows_folded(ops_context *ctx, ops_tensor *out, const ops_tens
         ctx->backend->attention_rows_folded(ctx, out, q, x, fold, a);
 }
 
-bool ops_backend_has(const ops_backend *backend, const char *op)
-{
-    if (strcmp(op, "add_norm") == 0) return backend->add_norm != NULL;
-    if (strcmp(op, "gather_around") == 0) return backend->gather_around != NULL;
-    return true;
-}
-
-/* The same for an op that a backend may lack. */
-static bool proceed_if_there(ops_context *ctx, bool contract, const char *op)
-{
-    if (ctx->failure == CRANK_OK && !ops_backend_has(ctx->backend, op))
-        ops_fail(ctx, CRANK_UNSUPPORTED, "%s has no op \"%s\"", ctx->backend->name, op);
-    return proceed(ctx, contract, op);
-}
-
 void ops_add_norm(ops_context *ctx, ops_tensor *out, const ops_tensor *x, const ops_tensor *y,
                   const ops_norm *norm)
 {
     bool contract = has(x, out->rows, out->cols, OPS_USE_VALUE) &&
                     has(y, out->rows, out->cols, OPS_USE_VALUE) &&
                     (norm->kind == OPS_NORM_NONE || norm->width == x->cols);
-    if (proceed_if_there(ctx, contract, "add_norm")) ctx->backend->add_norm(ctx, out, x, y, norm);
+    if (proceed(ctx, contract, "add_norm")) ctx->backend->add_norm(ctx, out, x, y, norm);
 }
 
 void ops_gather_around(ops_context *ctx, ops_tensor *out, const ops_tensor *x)
 {
     bool contract = has(x, ctx->batch.n_tokens, x->cols, OPS_USE_VALUE) && out->rows == x->rows &&
                     out->cols % x->cols == 0 && out->cols / x->cols % 2 == 1;
-    if (proceed_if_there(ctx, contract, "gather_around")) ctx->backend->gather_around(ctx, out, x);
+    if (proceed(ctx, contract, "gather_around")) ctx->backend->gather_around(ctx, out, x);
 }
 
 void ops_gather_first(ops_context *ctx, ops_tensor *out, const ops_tensor *x)

@@ -220,6 +220,10 @@ typedef enum ops_pool_kind {
     OPS_POOL_FIRST = 0, /* row starts[b] */
     OPS_POOL_MEAN,      /* mean over the sequence's rows, f32, in row order */
     OPS_POOL_MAX,
+    OPS_POOL_LAST,      /* row starts[b + 1] - 1 */
+    OPS_POOL_MEAN_SQRT, /* the sum over the square root of the number of rows */
+    OPS_POOL_WEIGHTED,  /* sum over i of i x_i, over the sum of i; i counts rows from 1 */
+    OPS_N_POOL_KINDS
 } ops_pool_kind;
 
 /* ---- context ----------------------------------------------------------------------------------
@@ -417,7 +421,6 @@ struct ops_backend {
     void (*attention_rows_folded)(ops_context *, ops_tensor *, const ops_tensor *,
                                   const ops_tensor *, const ops_fold *, const ops_attention *);
     void (*gather_first)(ops_context *, ops_tensor *, const ops_tensor *);
-    /* These two may be NULL (see ops_backend_has): models that need them cannot be opened then. */
     void (*add_norm)(ops_context *, ops_tensor *, const ops_tensor *, const ops_tensor *,
                      const ops_norm *);
     void (*gather_around)(ops_context *, ops_tensor *, const ops_tensor *);
@@ -426,9 +429,6 @@ struct ops_backend {
     void (*head)(ops_context *, float *, const ops_tensor *, const ops_head *);
     void (*vectors)(ops_context *, float *, const ops_tensor *, bool);
 };
-
-/* False for an op that this backend lacks, by its name in ops_variant. */
-bool ops_backend_has(const ops_backend *backend, const char *op);
 
 /* What a backend's op calls when it fails: keeps the first message. */
 void ops_fail(ops_context *ctx, crank_status status, const char *format, ...)

@@ -652,13 +652,21 @@ static void combine(float *out, size_t out_ld, const float *coef, size_t coef_ld
 static void pool(float *out, const float *x, size_t x_ld, int32_t rows, int32_t cols,
                  ops_pool_kind kind)
 {
+    if (kind == OPS_POOL_LAST) x += (size_t)(rows - 1) * x_ld;
+    if (kind == OPS_POOL_FIRST || kind == OPS_POOL_LAST) rows = 1;
+    float by = (float)rows;
+    if (kind == OPS_POOL_MEAN_SQRT) by = sqrtf(by);
+    if (kind == OPS_POOL_WEIGHTED) by = by * (by + 1.0f) / 2.0f;
+    bool divided = kind == OPS_POOL_MEAN || kind == OPS_POOL_MEAN_SQRT || kind == OPS_POOL_WEIGHTED;
     for (int32_t c = 0; c < cols; c += 16) {
         v16 acc = v_load(x + c);
-        for (int32_t r = 1; r < rows && kind != OPS_POOL_FIRST; r++) {
+        for (int32_t r = 1; r < rows; r++) {
             v16 y = v_load(x + (size_t)r * x_ld + c);
-            acc = kind == OPS_POOL_MEAN ? v_add(acc, y) : v_max(acc, y);
+            acc = kind == OPS_POOL_MAX        ? v_max(acc, y)
+                  : kind == OPS_POOL_WEIGHTED ? v_add(acc, v_mul(y, v_set((float)(r + 1))))
+                                              : v_add(acc, y);
         }
-        if (kind == OPS_POOL_MEAN) acc = v_div(acc, v_set((float)rows));
+        if (divided) acc = v_div(acc, v_set(by));
         v_store(out + c, acc);
     }
 }

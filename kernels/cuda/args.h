@@ -64,7 +64,7 @@ typedef struct row_output {
     int32_t *zero;
 } row_output;
 
-/* out[i] = norm(source[rows[i]]) */
+/* out[i] = norm(source[rows[i]] + other[i]) */
 typedef struct row_args {
     row_count n_rows;
     int32_t cols;
@@ -72,6 +72,7 @@ typedef struct row_args {
         vectors; /* 1: rows of 8 and pointers of 16 bytes everywhere, so 16-byte loads are legal */
     const int32_t *rows;   /* NULL: row i */
     const void *source;    /* [*, ARGS_LD(cols)] 16 bit */
+    const void *other;     /* the same; NULL: nothing is added */
     const float *constant; /* [cols]: every row is this one; source is not read */
     norm_args norm;
     row_output out;
@@ -202,9 +203,17 @@ typedef struct pool_args {
     const int32_t *starts;
     const void *x;
     void *out;
-    int32_t cols, ld, maximum; /* maximum 0: mean */
+    int32_t cols, ld, kind; /* ops_pool_kind */
     int32_t unused;
 } pool_args;
+
+typedef struct around_args {
+    row_count n_rows, n_sequences;
+    const int32_t *starts;
+    const void *x;                /* [T, ARGS_LD(cols)] */
+    void *out;                    /* [T, ARGS_LD(cols * n)] */
+    int32_t cols, n, ld, vectors; /* ld: of out; vectors: as in row_args */
+} around_args;
 
 typedef struct head_args {
     row_count n_rows;

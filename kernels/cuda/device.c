@@ -196,7 +196,7 @@ static void list_variants(cuda_device *d)
             snprintf(shape, room, "width <= %d", k->limit);
         d->variants[i] =
             (ops_variant){.op = cuda_kind_op(k->kind),
-                          .dtype = k->kind == KERNEL_BATCH_COPY ? "any" : ops_dtypes[k->dtype].name,
+                          .dtype = k->dtype == OPS_F32 ? "any" : ops_dtypes[k->dtype].name,
                           .isa = "sm_80",
                           .name = k->symbol,
                           .shape = shape,

@@ -10,6 +10,9 @@
 /* op_rows.c */
 void cuda_embed_norm(ops_context *ctx, ops_tensor *out, const ops_embedding *e);
 void cuda_norm(ops_context *ctx, ops_tensor *out, const ops_tensor *x, const ops_norm *norm);
+void cuda_add_norm(ops_context *ctx, ops_tensor *out, const ops_tensor *x, const ops_tensor *y,
+                   const ops_norm *norm);
+void cuda_gather_around(ops_context *ctx, ops_tensor *out, const ops_tensor *x);
 void cuda_gather_first(ops_context *ctx, ops_tensor *out, const ops_tensor *x);
 void cuda_pool(ops_context *ctx, ops_tensor *out, const ops_tensor *x, ops_pool_kind kind);
 void cuda_broadcast(ops_context *ctx, ops_tensor *out, const float *row);

@@ -63,9 +63,10 @@ void cuda_embed_norm(ops_context *ctx, ops_tensor *out, const ops_embedding *e)
                 ROWS_PER_BLOCK * 32, 0, &args, sizeof args);
 }
 
-/* out[i] = norm(source[rows[i]]) in out's forms; or of a constant row. */
+/* out[i] = norm(source[rows[i]] + other[i]) in out's forms; or of a constant row. */
 static void make_rows(ops_context *ctx, const ops_tensor *out, const void *source,
-                      const int32_t *rows, const float *constant, const ops_norm *norm)
+                      const void *other, const int32_t *rows, const float *constant,
+                      const ops_norm *norm)
 {
     int kernel = cuda_find(KERNEL_NORM, cuda_value_dtype(ctx), out->cols);
     if (ctx->dry || ctx->failure != CRANK_OK || out->rows == 0) return;
@@ -77,6 +78,7 @@ static void make_rows(ops_context *ctx, const ops_tensor *out, const void *sourc
                      .vectors = whole_vectors(out->cols, arrays, 3),
                      .rows = rows,
                      .source = source,
+                     .other = other,
                      .constant = constant,
                      .norm = norm_of(norm),
                      .out = output_of(ctx, out)};
@@ -86,17 +88,23 @@ static void make_rows(ops_context *ctx, const ops_tensor *out, const void *sourc
 
 void cuda_norm(ops_context *ctx, ops_tensor *out, const ops_tensor *x, const ops_norm *norm)
 {
-    make_rows(ctx, out, x->value, NULL, NULL, norm);
+    make_rows(ctx, out, x->value, NULL, NULL, NULL, norm);
+}
+
+void cuda_add_norm(ops_context *ctx, ops_tensor *out, const ops_tensor *x, const ops_tensor *y,
+                   const ops_norm *norm)
+{
+    make_rows(ctx, out, x->value, y->value, NULL, NULL, norm);
 }
 
 void cuda_gather_first(ops_context *ctx, ops_tensor *out, const ops_tensor *x)
 {
-    make_rows(ctx, out, x->value, ctx->batch.starts, NULL, NULL);
+    make_rows(ctx, out, x->value, NULL, ctx->batch.starts, NULL, NULL);
 }
 
 void cuda_broadcast(ops_context *ctx, ops_tensor *out, const float *row)
 {
-    make_rows(ctx, out, NULL, NULL, row, NULL);
+    make_rows(ctx, out, NULL, NULL, NULL, row, NULL);
 }
 
 void *cuda_row_target(ops_context *ctx, const ops_tensor *out)
@@ -134,9 +142,31 @@ void cuda_pool(ops_context *ctx, ops_tensor *out, const ops_tensor *x, ops_pool_
                           .out = rows,
                           .cols = out->cols,
                           .ld = ARGS_LD(out->cols),
-                          .maximum = kind == OPS_POOL_MAX};
+                          .kind = (int32_t)kind};
         cuda_launch(ctx, cuda_find(KERNEL_POOL, cuda_value_dtype(ctx), 0), blocks(args.ld, 64),
                     (uint32_t)cuda_grid_rows(ctx, out->rows), 1, 32, 0, &args, sizeof args);
+        cuda_quantise(ctx, out, rows);
+    }
+    ops_release(ctx, mark);
+}
+
+void cuda_gather_around(ops_context *ctx, ops_tensor *out, const ops_tensor *x)
+{
+    size_t mark = ops_mark(ctx);
+    void *rows = cuda_row_target(ctx, out);
+    if (!ctx->dry && ctx->failure == CRANK_OK && out->rows > 0) {
+        around_args args = {.n_rows = cuda_rows(ctx, out->rows),
+                            .n_sequences = cuda_rows(ctx, ctx->batch.n_sequences),
+                            .starts = ctx->batch.starts,
+                            .x = x->value,
+                            .out = rows,
+                            .cols = x->cols,
+                            .n = out->cols / x->cols,
+                            .ld = ARGS_LD(out->cols),
+                            .vectors = whole_vectors(x->cols, NULL, 0)};
+        cuda_launch(ctx, cuda_find(KERNEL_AROUND, OPS_F32, 0),
+                    blocks(cuda_grid_rows(ctx, out->rows), ROWS_PER_BLOCK), 1, 1,
+                    ROWS_PER_BLOCK * 32, 0, &args, sizeof args);
         cuda_quantise(ctx, out, rows);
     }
     ops_release(ctx, mark);

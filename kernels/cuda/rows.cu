@@ -1,5 +1,5 @@
 /* Kernels whose unit is a row and whose limit is memory: embedding gather, norm (with gather of
- * first rows, broadcast and quantisation as special sources), pooling, L2-normalised vectors, and
+ * first rows, broadcast and quantisation as special sources), gather of neighbours, pooling, L2-normalised vectors, and
  * the copy of a batch's integers. */
 #include "kernels/cuda/catalog.h"
 #include "kernels/cuda/rows.cuh"
@@ -64,7 +64,7 @@ template <class T, int NV> __device__ __forceinline__ void embed_norm(const embe
     }
 }
 
-/* out[i] = norm(source[rows[i]]), or norm(constant).
+/* out[i] = norm(source[rows[i]] + other[i]), other perhaps absent, or norm(constant).
  * Grid: ceil(rows / 4), block: 4 warps, a warp a row; the row stays in registers between the two
  * passes of the statistics. Limit: memory, one read and one write of the row (plus its int8 form).
  */
@@ -78,6 +78,11 @@ template <class T, int NV> __device__ __forceinline__ void norm_rows(const row_a
     const uint4 *source = reinterpret_cast<const uint4 *>(
         static_cast<const uint16_t *>(a.source) +
         static_cast<size_t>(a.rows != nullptr ? a.rows[i] : i) * ARGS_LD(cols));
+    const uint4 *other =
+        a.other == nullptr
+            ? nullptr
+            : reinterpret_cast<const uint4 *>(static_cast<const uint16_t *>(a.other) +
+                                              static_cast<size_t>(i) * ARGS_LD(cols));
     auto load = [&](int chunk, float(&v)[8]) {
         if (a.constant != nullptr)
             load8_f32(v, a.constant + chunk * 8, cols - chunk * 8, whole);
@@ -85,6 +90,11 @@ template <class T, int NV> __device__ __forceinline__ void norm_rows(const row_a
             unpack8<T>(v, source[chunk]);
         else
             zero8(v);
+        if (other == nullptr || chunk * 8 >= cols) return;
+        float w[8];
+        unpack8<T>(w, other[chunk]);
+#pragma unroll
+        for (int j = 0; j < 8; j++) v[j] += w[j];
     };
     if constexpr (NV == 0) {
         finish_wide_row<T>(load, a.norm, a.out, i, cols, whole);
@@ -123,7 +133,9 @@ template <class T> __device__ __forceinline__ void quantise_rows(const row_args 
     code.store(a.out, i);
 }
 
-/* out[b] = mean or maximum over the rows of sequence b, in f32, in row order.
+enum { POOL_FIRST, POOL_MEAN, POOL_MAX, POOL_LAST, POOL_MEAN_SQRT, POOL_WEIGHTED };
+
+/* out[b] = what ops_pool_kind says of the rows of sequence b, in f32, in row order.
  * Grid: (ceil(ld / 64), B), block: 32 threads, a thread two columns. Limit: memory latency; it runs
  * once per forward. */
 template <class T> __device__ __forceinline__ void pool_rows(const pool_args &a)
@@ -131,25 +143,67 @@ template <class T> __device__ __forceinline__ void pool_rows(const pool_args &a)
     begin_after();
     const int b = blockIdx.y, column = (blockIdx.x * 32 + threadIdx.x) * 2;
     if (b >= count_of(a.n_rows) || column >= a.ld) return;
-    const int first = a.starts[b], end = a.starts[b + 1];
+    const int end = a.starts[b + 1], first = a.kind == POOL_LAST ? end - 1 : a.starts[b];
     const uint32_t *p =
         reinterpret_cast<const uint32_t *>(static_cast<const uint16_t *>(a.x) + column);
     float2 sum = make_float2(0.0f, 0.0f);
     for (int t = first; t < end; t++) {
         float2 v = T::unpack(p[static_cast<size_t>(t) * (a.ld / 2)]);
-        if (!a.maximum)
-            sum.x += v.x, sum.y += v.y;
+        const float by = a.kind == POOL_WEIGHTED ? static_cast<float>(t - first + 1) : 1.0f;
+        if (a.kind != POOL_MAX)
+            sum.x += v.x * by, sum.y += v.y * by;
         else if (t == first)
             sum = v;
         else
             sum.x = fmaxf(sum.x, v.x), sum.y = fmaxf(sum.y, v.y);
     }
-    if (!a.maximum) {
+    if (a.kind == POOL_MEAN || a.kind >= POOL_MEAN_SQRT) {
         float n = static_cast<float>(end - first);
+        if (a.kind == POOL_MEAN_SQRT) n = sqrtf(n);
+        if (a.kind == POOL_WEIGHTED) n = n * (n + 1.0f) / 2.0f;
         sum.x /= n, sum.y /= n;
     }
     reinterpret_cast<uint32_t *>(static_cast<uint16_t *>(a.out) +
                                  static_cast<size_t>(b) * a.ld)[column / 2] = T::pack(sum.x, sum.y);
+}
+
+/* out[t] = x[t - n/2] | ... | x[t + n/2], zeros for rows outside of t's sequence.
+ * Grid: ceil(T / 4), block: 4 warps, a warp a row: it finds its sequence by bisection of starts.
+ * Limit: memory, n reads (from L2) and one write of n rows. */
+__device__ __forceinline__ void around_rows(const around_args &a)
+{
+    begin_after();
+    const int t = blockIdx.x * (blockDim.x >> 5) + (threadIdx.x >> 5), lane = threadIdx.x & 31;
+    if (t >= count_of(a.n_rows)) return;
+    int b = 0, high = count_of(a.n_sequences);
+    while (high - b > 1) {
+        const int middle = (b + high) / 2;
+        if (a.starts[middle] <= t)
+            b = middle;
+        else
+            high = middle;
+    }
+    const int first = a.starts[b], end = a.starts[b + 1], cols = a.cols;
+    const uint16_t *x = static_cast<const uint16_t *>(a.x);
+    uint16_t *out = static_cast<uint16_t *>(a.out) + static_cast<size_t>(t) * a.ld;
+    auto row_of = [&](int column) { /* NULL: zeros */
+        const int from = t + column / cols - a.n / 2;
+        const bool there = column < cols * a.n && from >= first && from < end;
+        return there ? x + static_cast<size_t>(from) * ARGS_LD(cols) : nullptr;
+    };
+    if (a.vectors != 0) {
+        for (int c = lane * 8; c < a.ld; c += 256) {
+            const uint16_t *from = row_of(c);
+            *reinterpret_cast<uint4 *>(out + c) =
+                from == nullptr ? make_uint4(0, 0, 0, 0)
+                                : *reinterpret_cast<const uint4 *>(from + c % cols);
+        }
+        return;
+    }
+    for (int c = lane; c < a.ld; c += 32) {
+        const uint16_t *from = row_of(c);
+        out[c] = from == nullptr ? uint16_t(0) : from[c % cols];
+    }
 }
 
 /* vectors[i] = x[i] / max(|x[i]|, 1e-12), or x[i]; f32, written across the bus.
@@ -184,6 +238,13 @@ extern "C" __global__ void __launch_bounds__(256) batch_copy(const __grid_consta
     int i = blockIdx.x * 256 + threadIdx.x;
     if (i < a.n_vectors)
         static_cast<uint4 *>(a.target)[i] = static_cast<const uint4 *>(a.source)[i];
+}
+
+/* 16-bit values move unread: one kernel for both types. */
+extern "C" __global__ void __launch_bounds__(128)
+    around_warp_per_row(const __grid_constant__ around_args a)
+{
+    around_rows(a);
 }
 
 #define ROW_KERNELS(width, type)                                                                   \

@@ -56,6 +56,7 @@ const cuda_kernel cuda_kernels[] = {
     ROW_PLAIN("batch_copy", KERNEL_BATCH_COPY, OPS_F32, 0)
     ROW_PLAIN("rows_spread", KERNEL_ROWS_SPREAD, OPS_F32, 0)
     ROW_PLAIN("rows_compare", KERNEL_ROWS_COMPARE, OPS_F32, 0)
+    ROW_PLAIN("around_warp_per_row", KERNEL_AROUND, OPS_F32, 0)
     ROWS_VALUE(f16, OPS_F16)
     ROWS_VALUE(bf16, OPS_BF16)
     GEMM_KERNELS(ROW_GEMM, f16, OPS_F16)
@@ -73,6 +74,7 @@ const char *cuda_kind_op(cuda_kernel_kind kind)
         [KERNEL_EMBED] = "embed_norm",
         [KERNEL_NORM] = "norm",
         [KERNEL_QUANTISE] = "linear",
+        [KERNEL_AROUND] = "gather_around",
         [KERNEL_POOL] = "pool",
         [KERNEL_VECTORS] = "vectors",
         [KERNEL_GEMM_BIAS] = "linear",

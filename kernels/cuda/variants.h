@@ -12,6 +12,7 @@ typedef enum cuda_kernel_kind {
     KERNEL_EMBED,
     KERNEL_NORM,
     KERNEL_QUANTISE,
+    KERNEL_AROUND,
     KERNEL_POOL,
     KERNEL_VECTORS,
     KERNEL_GEMM_BIAS,

@@ -138,10 +138,23 @@ static void pool_rows(const void *context, int worker, int32_t begin, int32_t en
         float *out = ref_row(job->out, b);
         ref_zero(out, width);
         if (first == last) continue;
-        if (job->kind == OPS_POOL_MEAN) {
+        float n = (float)(last - first), by = n;
+        if (job->kind == OPS_POOL_MEAN_SQRT) by = sqrtf(n);
+        if (job->kind == OPS_POOL_WEIGHTED) by = n * (n + 1.0f) / 2.0f;
+        switch (job->kind) {
+        case OPS_POOL_MEAN:
+        case OPS_POOL_MEAN_SQRT:
             for (int32_t t = first; t < last; t++) ref_add(out, ref_row(job->x, t), width);
-            for (int32_t j = 0; j < width; j++) out[j] /= (float)(last - first);
+            for (int32_t j = 0; j < width; j++) out[j] /= by;
             continue;
+        case OPS_POOL_WEIGHTED:
+            for (int32_t t = first; t < last; t++) {
+                ref_axpy(out, (float)(t - first + 1), ref_row(job->x, t), width);
+            }
+            for (int32_t j = 0; j < width; j++) out[j] /= by;
+            continue;
+        case OPS_POOL_LAST: first = last - 1; break;
+        default: break;
         }
         ref_copy(out, ref_row(job->x, first), width);
         for (int32_t t = first + 1; job->kind == OPS_POOL_MAX && t < last; t++) {

@@ -252,14 +252,23 @@ static void pool(ops_context *ctx, ops_tensor *out, const ops_tensor *x, ops_poo
     for (int32_t b = 0; !ctx->dry && b < out->rows; b++) {
         int32_t first = ctx->batch.starts[b], end = ctx->batch.starts[b + 1];
         for (int32_t j = 0; j < out->cols; j++) {
-            double sum = 0, largest = -INFINITY;
+            double sum = 0, weighted = 0, weights = 0, largest = -INFINITY, n = end - first;
             for (int32_t t = first; t < end; t++) {
+                double weight = t - first + 1;
                 sum += row_of(x, t)[j];
+                weighted += weight * row_of(x, t)[j];
+                weights += weight;
                 largest = fmax(largest, row_of(x, t)[j]);
             }
-            row_of(out, b)[j] = kind == OPS_POOL_MEAN  ? sum / (end - first)
-                                : kind == OPS_POOL_MAX ? largest
-                                                       : row_of(x, first)[j];
+            const double pooled[OPS_N_POOL_KINDS] = {
+                [OPS_POOL_FIRST] = row_of(x, first)[j],
+                [OPS_POOL_MEAN] = sum / n,
+                [OPS_POOL_MAX] = largest,
+                [OPS_POOL_LAST] = row_of(x, end - 1)[j],
+                [OPS_POOL_MEAN_SQRT] = sum / sqrt(n),
+                [OPS_POOL_WEIGHTED] = weighted / weights,
+            };
+            row_of(out, b)[j] = pooled[kind];
         }
     }
 }
