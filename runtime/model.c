@@ -27,20 +27,29 @@ void model_forward(const crank_model *m, ops_context *ctx, float *out)
     }
 }
 
+static ops_tensor take_step(ops_context *ctx, const readout_step *step, ops_tensor x)
+{
+    const unsigned both = OPS_USE_VALUE | OPS_USE_OPERAND;
+    if (step->linear.n != 0) {
+        ops_tensor y = ops_new(ctx, x.rows, step->linear.n, both);
+        ops_linear_act(ctx, &y, &x, &step->linear, step->activation);
+        x = y;
+    }
+    if (step->norm.kind != OPS_NORM_NONE) ops_norm_rows(ctx, &x, &x, &step->norm);
+    return x;
+}
+
 void model_forward_encoder(const crank_model *m, ops_context *ctx, float *out)
 {
     ops_tensor x = encoder_forward(&m->encoder, ctx);
     const readout *r = &m->readout;
     if (r->kind != READOUT_TOKENS && !m->encoder.first_row_only) {
-        ops_tensor pooled = ops_new(ctx, ctx->batch.n_sequences, x.cols, OPS_USE_VALUE);
+        unsigned uses = r->n_steps > 0 ? OPS_USE_VALUE | OPS_USE_OPERAND : OPS_USE_VALUE;
+        ops_tensor pooled = ops_new(ctx, ctx->batch.n_sequences, x.cols, uses);
         ops_pool(ctx, &pooled, &x, r->pool);
         x = pooled;
     }
-    if (m->late.present) {
-        ops_tensor projected = ops_new(ctx, x.rows, r->width, OPS_USE_VALUE);
-        ops_linear_act(ctx, &projected, &x, &m->late.projection, OPS_IDENTITY);
-        x = projected;
-    }
+    for (int i = 0; i < r->n_steps; i++) x = take_step(ctx, &r->steps[i], x);
     if (r->kind == READOUT_HEAD) {
         ops_head_logits(ctx, out, &x, &r->head);
     } else {
@@ -319,17 +328,6 @@ out:
     return status;
 }
 
-/* A backend may lack the ops of a convolution. */
-static crank_status check_ops(const crank_model *m, crank_error *error)
-{
-    bool there =
-        ops_backend_has(m->backend, "gather_around") && ops_backend_has(m->backend, "add_norm");
-    CRANK_CHECK(m->encoder.convolution.kernel == 0 || there, UNSUPPORTED, error,
-                "%s: the device %s has no convolution (conv_kernel_size %d): use the device cpu",
-                m->path, m->backend->name, m->encoder.convolution.kernel);
-    return CRANK_OK;
-}
-
 crank_status crank_model_open(crank_model **model, const char *path,
                               const crank_model_options *options, crank_error *error)
 {
@@ -349,7 +347,6 @@ crank_status crank_model_open(crank_model **model, const char *path,
     CRANK_TRY_GOTO(device_open(&settings, &m->backend, &m->device, error));
     CRANK_TRY_GOTO(choose_dtype(&r, error));
     CRANK_TRY_GOTO(reader_declare(&r, m->layout, error));
-    CRANK_TRY_GOTO(check_ops(m, error));
     CRANK_TRY_GOTO(load_weights(&r, &host_data, error));
     if (m->arch->share != NULL) m->arch->share(m);
     CRANK_TRY_GOTO(open_tokenizer(&r, host_data, error));

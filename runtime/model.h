@@ -26,10 +26,20 @@ typedef enum readout_kind {
     READOUT_TOKENS, /* a vector for every token: late interaction */
 } readout_kind;
 
+/* A Dense module, a LayerNorm module or one after the other: x = norm(act(linear(x))). */
+typedef struct readout_step {
+    ops_linear linear; /* n 0: none */
+    ops_activation activation;
+    ops_norm norm; /* kind NONE: none */
+} readout_step;
+
 typedef struct readout {
     readout_kind kind;
     ops_pool_kind pool;
-    ops_head head;  /* READOUT_HEAD */
+    ops_head head; /* READOUT_HEAD */
+    readout_step
+        steps[SENTENCE_MAX_MODULES]; /* READOUT_VECTOR, after the pooling; READOUT_TOKENS */
+    int n_steps;
     bool normalize; /* READOUT_VECTOR, READOUT_TOKENS */
     int32_t width;  /* outputs per row: labels, or vector width */
     char text[96];  /* "dense tanh, classifier": for info */
@@ -56,11 +66,10 @@ typedef struct late_interaction {
     int32_t query_length, document_length; /* template and marker included */
     int32_t query_marker, document_marker; /* ids after the first token; -1: none */
     int32_t mask_id;
-    bool expand;                         /* queries are filled with [MASK] to query_length */
-    bool attend_expansion;               /* those [MASK]s are keys, too */
-    bool l2;                             /* sum of max of -|q - d|^2 instead of q . d */
-    int32_t skip[LATE_MAX_SKIP], n_skip; /* document tokens left out of the maximum */
-    ops_linear projection;
+    bool expand;                                /* queries are filled with [MASK] to query_length */
+    bool attend_expansion;                      /* those [MASK]s are keys, too */
+    bool l2;                                    /* sum of max of -|q - d|^2 instead of q . d */
+    int32_t skip[LATE_MAX_SKIP], n_skip;        /* document tokens left out of the maximum */
     const maxsim_kernel *kernel;                /* of the device's instruction set */
     char fingerprint[READER_FINGERPRINT_BYTES]; /* of the source's weights; "": not known */
 } late_interaction;

@@ -34,14 +34,23 @@ static int first_after_pooling(const sentence_config *s)
     return s->n_modules;
 }
 
+/* Dense modules are a head where they say so, or stand in a cross-encoder; else they make vectors
+ * of vectors. */
+static bool has_score_head(const sentence_config *s)
+{
+    for (int i = first_after_pooling(s); i < s->n_modules; i++) {
+        if (s->modules[i].type != SENTENCE_DENSE) continue;
+        if (s->is_cross_encoder || s->modules[i].gives_scores) return true;
+    }
+    return false;
+}
+
 readout_source model_readout_source(const model_reader *r)
 {
     const sentence_config *s = &r->sentence;
     if (r->bi_encoder) return SOURCE_POOLING;
     if (is_stanford_colbert(r) || is_pylate_colbert(r)) return SOURCE_TOKENS;
-    for (int i = first_after_pooling(s); i < s->n_modules; i++) {
-        if (s->modules[i].type == SENTENCE_DENSE) return SOURCE_MODULES;
-    }
+    if (has_score_head(s)) return SOURCE_MODULES;
     if (s->is_cross_encoder || s->pooling == SENTENCE_POOL_NONE) return SOURCE_HEAD;
     return SOURCE_POOLING;
 }
@@ -64,6 +73,9 @@ static crank_status choose_pooling(model_reader *r, const char **text, crank_err
         {SENTENCE_POOL_CLS, OPS_POOL_FIRST, "first token"},
         {SENTENCE_POOL_MEAN, OPS_POOL_MEAN, "mean"},
         {SENTENCE_POOL_MAX, OPS_POOL_MAX, "maximum"},
+        {SENTENCE_POOL_LAST, OPS_POOL_LAST, "last token"},
+        {SENTENCE_POOL_MEAN_SQRT_LEN, OPS_POOL_MEAN_SQRT, "sum over root of length"},
+        {SENTENCE_POOL_WEIGHTED_MEAN, OPS_POOL_WEIGHTED, "position-weighted mean"},
     };
     for (size_t i = 0; i < sizeof poolings / sizeof poolings[0]; i++) {
         if (poolings[i].from != r->sentence.pooling) continue;
@@ -157,6 +169,84 @@ static crank_status module_activation(model_reader *r, int i, ops_activation *ac
     return status;
 }
 
+/* ---- steps from vectors to vectors ---- */
+
+static crank_status dense_width(const model_reader *r, int i, int32_t *width, crank_error *error)
+{
+    char name[512];
+    config *c = NULL;
+    snprintf(name, sizeof name, "%s/config.json", r->sentence.modules[i].path);
+    CRANK_TRY(config_open(&c, &r->source, name, error));
+    crank_status status = config_int(c, "out_features", 1, 65536, width, error);
+    config_close(c);
+    return status;
+}
+
+static crank_status add_dense(model_reader *r, int i, const char *name, int32_t *width,
+                              crank_error *error)
+{
+    readout *out = &r->model->readout;
+    readout_step *step = &out->steps[out->n_steps++];
+    int32_t wider;
+    const safetensors *file;
+    const st_tensor *weight, *bias = NULL;
+    char full[64];
+    CRANK_TRY(dense_width(r, i, &wider, error));
+    CRANK_TRY(module_activation(r, i, &step->activation, error));
+    CRANK_TRY(module_file(r, i, &file, error));
+    r->dims.size['K'] = *width;
+    r->dims.size['M'] = wider;
+    CRANK_TRY(module_tensor(r, file, "linear.weight", 'M', 'K', &weight, error));
+    if (file != NULL && safetensors_find(file, "linear.bias") != NULL) {
+        CRANK_TRY(module_tensor(r, file, "linear.bias", 'M', 0, &bias, error));
+    }
+    snprintf(full, sizeof full, out->n_steps == 1 ? "%s" : "%s.%d", name, out->n_steps - 1);
+    store_tensor_linear(&r->store, &step->linear, full, file, weight, bias, wider, *width);
+    *width = wider;
+    return CRANK_OK;
+}
+
+static crank_status add_norm(model_reader *r, int i, const char *name, int32_t width,
+                             crank_error *error)
+{
+    readout *out = &r->model->readout;
+    const safetensors *file;
+    const st_tensor *gamma, *beta;
+    char full[64];
+    bool joins = out->n_steps > 0 && out->steps[out->n_steps - 1].norm.kind == OPS_NORM_NONE;
+    ops_norm *norm = &out->steps[joins ? out->n_steps - 1 : out->n_steps++].norm;
+    CRANK_TRY(module_file(r, i, &file, error));
+    r->dims.size['M'] = width;
+    CRANK_TRY(module_tensor(r, file, "norm.weight", 'M', 0, &gamma, error));
+    CRANK_TRY(module_tensor(r, file, "norm.bias", 'M', 0, &beta, error));
+    *norm = (ops_norm){.kind = OPS_NORM_LAYER, .width = width, .epsilon = 1e-5f};
+    snprintf(full, sizeof full, "%s.%d.gamma", name, out->n_steps - 1);
+    store_tensor_floats(&r->store, &norm->gamma, full, file, gamma, width, 1);
+    snprintf(full, sizeof full, "%s.%d.beta", name, out->n_steps - 1);
+    store_tensor_floats(&r->store, &norm->beta, full, file, beta, width, 1);
+    return CRANK_OK;
+}
+
+/* Modules from `first` on as steps; *width in and out. A Normalize may only end the list. */
+static crank_status declare_steps(model_reader *r, int first, const char *name, int32_t *width,
+                                  crank_error *error)
+{
+    const sentence_config *s = &r->sentence;
+    for (int i = first; i < s->n_modules; i++) {
+        sentence_module_type type = s->modules[i].type;
+        bool last = i == s->n_modules - 1;
+        CRANK_CHECK(type == SENTENCE_DENSE || type == SENTENCE_LAYER_NORM ||
+                        (type == SENTENCE_NORMALIZE && last),
+                    UNSUPPORTED, error,
+                    "modules.json: module %d (%s) cannot stand here: expected Dense, LayerNorm, or "
+                    "Normalize at the end",
+                    i, s->modules[i].path);
+        if (type == SENTENCE_DENSE) CRANK_TRY(add_dense(r, i, name, width, error));
+        if (type == SENTENCE_LAYER_NORM) CRANK_TRY(add_norm(r, i, name, *width, error));
+    }
+    return CRANK_OK;
+}
+
 /* ---- a head of modules ---- */
 
 /* Dense (activation), LayerNorm?, Dense to the scores; or the last Dense alone. */
@@ -226,6 +316,8 @@ static crank_status declare_module_head(model_reader *r, crank_error *error)
 
 /* ---- late interaction ---- */
 
+#define LATE_STEP "late.projection"
+
 /* The id of a token by the first of its spellings that the vocabulary has. */
 static int32_t token_of(const tokenizer *tok, const char *a, const char *b)
 {
@@ -276,6 +368,20 @@ crank_status model_late_tokens(model_reader *r, const tokenizer *tok, crank_erro
     return CRANK_OK;
 }
 
+/* linear.weight in the model's own file. */
+static crank_status declare_stanford_projection(model_reader *r, crank_error *error)
+{
+    crank_model *m = r->model;
+    readout *out = &m->readout;
+    const safetensors *file = r->converted ? NULL : r->file;
+    const st_tensor *weight;
+    CRANK_TRY(module_tensor(r, file, "linear.weight", 'M', 'D', &weight, error));
+    out->width = (int32_t)r->dims.size['M'];
+    store_tensor_linear(&r->store, &out->steps[out->n_steps++].linear, LATE_STEP, file, weight,
+                        NULL, out->width, m->encoder.width);
+    return CRANK_OK;
+}
+
 static crank_status declare_late(model_reader *r, crank_error *error)
 {
     crank_model *m = r->model;
@@ -300,20 +406,15 @@ static crank_status declare_late(model_reader *r, crank_error *error)
     late->expand = expand != 0;
     late->attend_expansion = attend != 0;
     late->l2 = strcmp(similarity, "l2") == 0;
-    const safetensors *file = r->converted ? NULL : r->file;
-    for (int i = 0; !stanford && i < r->sentence.n_modules; i++) {
-        if (r->sentence.modules[i].type != SENTENCE_DENSE) continue;
-        CRANK_TRY(module_file(r, i, &file, error));
-        break;
-    }
-    const st_tensor *tensor;
-    CRANK_TRY(module_tensor(r, file, "linear.weight", 'M', 'D', &tensor, error));
     m->readout.kind = READOUT_TOKENS;
-    m->readout.width = (int32_t)r->dims.size['M'];
     m->readout.pool = OPS_POOL_MEAN; /* every row is computed */
     m->readout.normalize = true;
-    store_tensor_linear(&r->store, &late->projection, "late.projection", file, tensor,
-                        m->readout.width, m->encoder.width);
+    m->readout.width = m->encoder.width;
+    if (stanford || r->sentence.n_modules == 0) {
+        CRANK_TRY(declare_stanford_projection(r, error));
+    } else {
+        CRANK_TRY(declare_steps(r, 1, LATE_STEP, &m->readout.width, error));
+    }
     snprintf(m->readout.text, sizeof m->readout.text, "%d-wide vectors of every token, MaxSim",
              m->readout.width);
     return reader_fingerprint(r, late->fingerprint, error);
@@ -331,10 +432,23 @@ crank_status model_vector_readout(model_reader *r, crank_error *error)
     case SOURCE_HEAD:
     case SOURCE_POOLING: break;
     }
+    const sentence_config *s = &r->sentence;
     CRANK_TRY(choose_pooling(r, &pooling, error));
+    CRANK_CHECK(!s->without_prompt || s->default_prompt == NULL, UNSUPPORTED, error,
+                "1_Pooling/config.json: include_prompt is false, expected true beside the prompt "
+                "\"%.60s\"",
+                s->default_prompt_name);
     out->kind = READOUT_VECTOR;
     out->width = r->model->encoder.width;
     out->normalize = true; /* scores are cosines, whether or not a Normalize module ends the list */
-    snprintf(out->text, sizeof out->text, "%s pooling, L2 norm, cosine", pooling);
+    int first = first_after_pooling(s);
+    if (!has_score_head(s) && s->n_modules > 0)
+        CRANK_TRY(declare_steps(r, first, "dense", &out->width, error));
+    int used = snprintf(out->text, sizeof out->text, "%s pooling, ", pooling);
+    if (out->n_steps > 0) {
+        used += snprintf(out->text + used, sizeof out->text - (size_t)used, "%d module%s to %d, ",
+                         out->n_steps, out->n_steps == 1 ? "" : "s", out->width);
+    }
+    snprintf(out->text + used, sizeof out->text - (size_t)used, "L2 norm, cosine");
     return CRANK_OK;
 }

@@ -156,7 +156,7 @@ void store_tensor_floats(store *s, const float **target, const char *name, const
 }
 
 void store_tensor_linear(store *s, ops_linear *target, const char *name, const safetensors *file,
-                         const st_tensor *tensor, int32_t rows, int32_t cols)
+                         const st_tensor *weight, const st_tensor *bias, int32_t rows, int32_t cols)
 {
     *target = (ops_linear){.n = rows, .k = cols};
     s->n_parameters += (int64_t)rows * cols;
@@ -165,7 +165,9 @@ void store_tensor_linear(store *s, ops_linear *target, const char *name, const s
     item->rows = rows;
     item->cols = cols;
     item->n_parts = 1;
-    item->weight[0] = tensor;
+    item->weight[0] = weight;
+    item->bias[0] = bias;
+    if (bias != NULL) s->n_parameters += rows;
     item->file = file;
     item->target = target;
     place(s, item, s->layout->linear_bytes(rows, cols));

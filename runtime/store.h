@@ -96,7 +96,8 @@ void store_floats(store *s, const float **target, const char *name, int layer, i
 void store_tensor_floats(store *s, const float **target, const char *name, const safetensors *file,
                          const st_tensor *tensor, int32_t rows, int32_t cols);
 void store_tensor_linear(store *s, ops_linear *target, const char *name, const safetensors *file,
-                         const st_tensor *tensor, int32_t rows, int32_t cols);
+                         const st_tensor *weight, const st_tensor *bias, int32_t rows,
+                         int32_t cols);
 void store_computed_floats(store *s, const float **target, const char *name, int layer, size_t n,
                            store_compute compute, void *argument);
 /* Weight [rows, cols] computed, bias a field. */

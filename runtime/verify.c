@@ -76,8 +76,8 @@ static void check(verification *v, const char *name, const float *got, const flo
     if (v->report != NULL) v->report(v->user, &c);
 }
 
-/* What float32 errs by is measured against 2e-5 as it stands for logits; 16- and 8-bit numbers err in
- * proportion to what they hold, and so does every dtype in hidden values: a pre-norm model's
+/* What float32 errs by is measured against 2e-5 as it stands for logits; 16- and 8-bit numbers err
+ * in proportion to what they hold, and so does every dtype in hidden values: a pre-norm model's
  * residual stream grows from layer to layer. */
 static double tolerance_for(const verification *v, bool hidden, const float *expected, int64_t n)
 {

@@ -221,6 +221,23 @@ static crank_status read_pooling(sentence_config *s, const config_source *source
         status = config_int_or(c, "embedding_dimension|word_embedding_dimension", 1, 1 << 20, 0,
                                &s->pooling_width, error);
     }
+    int include = 1;
+    if (status == CRANK_OK) status = config_bool_or(c, "include_prompt", 1, &include, error);
+    s->without_prompt = !include;
+    config_close(c);
+    return status;
+}
+
+static crank_status read_dense(sentence_module *module, const config_source *source,
+                               crank_error *error)
+{
+    char name[512];
+    config *c;
+    const char *output;
+    CRANK_TRY(join_name(name, module->path, "config.json", error));
+    CRANK_TRY(config_open_optional(&c, source, name, error));
+    crank_status status = config_string_or(c, "module_output_name", "", &output, error);
+    if (status == CRANK_OK) module->gives_scores = strcmp(output, "scores") == 0;
     config_close(c);
     return status;
 }
@@ -284,8 +301,9 @@ crank_status sentence_config_read(sentence_config *out, const config_source *sou
     CRANK_TRY(read_settings(out, error));
     CRANK_TRY(read_modules(out, source, error));
     for (int i = 0; i < out->n_modules; i++) {
-        const sentence_module *module = &out->modules[i];
+        sentence_module *module = &out->modules[i];
         if (module->type == SENTENCE_TRANSFORMER) transformer_path = module->path;
+        if (module->type == SENTENCE_DENSE) CRANK_TRY(read_dense(module, source, error));
         if (module->type == SENTENCE_POOLING) CRANK_TRY(read_pooling(out, source, module, error));
     }
     return read_transformer(out, source, transformer_path, error);

@@ -36,6 +36,7 @@ typedef enum sentence_module_type {
 
 typedef struct sentence_module {
     sentence_module_type type;
+    int gives_scores;        /* Dense: its output is named "scores": the head of a cross-encoder */
     const char *name, *path; /* path: relative to the folder, checked to be a plain one; "" = it */
 } sentence_module;
 
@@ -63,6 +64,7 @@ typedef struct sentence_config {
     sentence_pooling pooling;
     int32_t pooling_width; /* word_embedding_dimension; 0: not said */
     int normalize;         /* a Normalize module ends the list */
+    int without_prompt;    /* Pooling leaves the prompt's tokens out (include_prompt false) */
 
     int is_cross_encoder;   /* config_sentence_transformers.json: model_type "CrossEncoder" */
     int32_t max_seq_length; /* sentence_bert_config.json; 0: not said */
