@@ -1,8 +1,14 @@
-/* Compares driver_abi.h with <cuda.h> at compile time: types by size and offset, numbers by value.
+/* Compares driver_abi.h with <cuda.h> at compile time, and cublaslt_abi.h with <cublasLt.h> where
+ * that is installed (nvcc from PyPI comes without it): types by size and offset, numbers by value.
  * It defines no kernel. */
 #include <cuda.h>
 #include <stddef.h>
 
+#if __has_include(<cublasLt.h>)
+#include <cublasLt.h>
+#endif
+
+#include "kernels/cuda/cublaslt_abi.h"
 #include "kernels/cuda/driver_abi.h"
 
 #define CHECK_RESULT(name, number) static_assert(number == CUDA_ERROR_##name, #name);
@@ -36,3 +42,16 @@ static_assert(offsetof(cu_launch_config, stream) == offsetof(CUlaunchConfig, hSt
 static_assert(offsetof(cu_launch_config, attributes) == offsetof(CUlaunchConfig, attrs), "attrs");
 static_assert(offsetof(cu_launch_config, n_attributes) == offsetof(CUlaunchConfig, numAttrs),
               "number of attributes");
+
+#ifdef CUBLAS_VERSION
+#define CHECK_LT(name, theirs, number) static_assert(static_cast<int>(theirs) == number, #theirs);
+LT_NUMBER_LIST(CHECK_LT)
+
+static_assert(sizeof(lt_algorithm) == sizeof(cublasLtMatmulAlgo_t), "algorithm");
+static_assert(sizeof(lt_heuristic) == sizeof(cublasLtMatmulHeuristicResult_t), "heuristic");
+static_assert(offsetof(lt_heuristic, workspace_bytes) ==
+                  offsetof(cublasLtMatmulHeuristicResult_t, workspaceSize),
+              "workspace");
+static_assert(offsetof(lt_heuristic, state) == offsetof(cublasLtMatmulHeuristicResult_t, state),
+              "state");
+#endif
