@@ -269,7 +269,7 @@ static cli_exit bench_ops(const cli_command *self, int argc, char **argv)
          .type = OPTION_TEXT,
          .target = &job.variant,
          .value = "NAME",
-         .help = "cuda, emu: take kernels whose name contains it (_64x64_), or query16, query64"},
+         .help = "cuda, emu: take kernels whose name contains it (_64x64_), query16, query64, cublaslt"},
         {.name = "pairs",
          .type = OPTION_COUNT,
          .target = &job.pairs,

@@ -297,6 +297,13 @@ static void print_outcome(const lab *l, const bench_case *c, ops_dtype dtype, co
 /* ---- all of them ------------------------------------------------------------------------------
  */
 
+/* --variant cublaslt is about what it could do: 16-bit linears without gates. */
+static bool concerns(const bench_job *job, const bench_case *c, ops_dtype dtype)
+{
+    if (job->variant == NULL || strcmp(job->variant, "cublaslt") != 0) return true;
+    return (c->op == BENCH_LINEAR || c->op == BENCH_RESIDUAL) && !c->gated && dtype != OPS_INT8;
+}
+
 static cli_exit run_cases(lab *l)
 {
     static const ops_dtype dtypes[] = {OPS_F16, OPS_BF16, OPS_INT8};
@@ -306,6 +313,7 @@ static cli_exit run_cases(lab *l)
         for (size_t i = 0; i < n_bench_cases; i++) {
             outcome o;
             if (!bench_wanted(job, &bench_cases[i], ops_dtypes[dtypes[d]].name)) continue;
+            if (!concerns(job, &bench_cases[i], dtypes[d])) continue;
             if (cli_stopped()) return CLI_OK;
             if (run_case(l, &bench_cases[i], dtypes[d], &o, &error) != CRANK_OK)
                 return cli_fail_status(&error, 0);
@@ -338,7 +346,12 @@ cli_exit bench_ops_cuda(bench_job *job)
                                       "measured (bench/roofline.h)"
                                     : "");
     if (code == CLI_OK) code = run_cases(&l);
-    if (l.device != NULL) ops_backend_cuda.close(l.device);
+    if (l.device != NULL) {
+        char notes[512];
+        ops_backend_cuda.notes(l.device, notes, sizeof notes);
+        if (notes[0] != 0) cli_say("%s", notes);
+        ops_backend_cuda.close(l.device);
+    }
     if (l.emu.library != NULL) dlclose(l.emu.library);
     return code;
 }

@@ -1,18 +1,25 @@
 #include "bench/roofline.h"
 
 #include <math.h>
+#include <string.h>
 
 #define MULTIPROCESSORS 132
 #define CYCLES_PER_US 1755.0
 #define GAP_US 1.3
 #define FLOOR_US 2.0
 #define L2_BYTES_PER_US 5.5e6
+#define CUBLASLT_FLOPS_PER_US (0.66 * 989e6)
 #define MMA_PER_CYCLE (0.62 * 989e6 / 4096 / MULTIPROCESSORS / CYCLES_PER_US)
 
 roofline roofline_predict(const emu_counters *c)
 {
     if (c->launches == 0) return (roofline){0, "nothing"};
     double launches = (double)c->launches;
+    if (strcmp(c->kernel, "cublasLtMatmul") == 0) {
+        double us = (double)c->flops / launches / CUBLASLT_FLOPS_PER_US;
+        return us > FLOOR_US ? (roofline){launches * (GAP_US + us), "tensor"}
+                             : (roofline){launches * (GAP_US + FLOOR_US), "floor"};
+    }
     double blocks = (double)c->blocks / launches;
     /* What the busiest multiprocessor does, of one launch. */
     double share = ceil(blocks / MULTIPROCESSORS) / blocks / launches;

@@ -172,6 +172,12 @@ Test(cuda_lab, the_dry_run_of_a_gpu_machine_passes, .timeout = 900)
         cr_expect(json_is_true(json_object_get(row, "correct")));
         cr_expect(json_number_value(json_object_get(row, "predicted_us")) > 0);
     }
+    json_t *lt = json_array_get(json_object_get(report, "cublaslt"), 0);
+    cr_expect_eq(json_array_size(json_object_get(report, "cublaslt")), 1);
+    cr_expect(json_is_true(json_object_get(lt, "correct")));
+    cr_expect(json_number_value(json_object_get(lt, "predicted_us")) > 0);
+    cr_expect_str_eq(json_string_value(json_object_get(lt, "kernel")),
+                     "cublaslt_f16_residual+norm_warp_per_row_f16_512");
     json_decref(report);
     snprintf(path, sizeof path, "%s/gpu.md", out);
     char *text = process_read_file(path, NULL);

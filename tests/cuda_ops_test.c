@@ -76,6 +76,15 @@ Test(cuda_ops, gemm_tiles_give_equal_bits, .timeout = 900)
     for (int i = 0; i < 3; i++) compare_variants(tiles, 6, dtypes[i], 0.9, "linear");
 }
 
+/* Every activation and odd width that a linear may have, through cuBLASLt. */
+Test(cuda_ops, cublaslt_cases, .timeout = 600)
+{
+    static ops_report report;
+    if (cuda_skipped("cublaslt_cases")) return;
+    run(&report, OPS_F16, "cublaslt", 0.15, "linear");
+    run(&report, OPS_BF16, "cublaslt", 0.15, "linear");
+}
+
 Test(cuda_ops, attention_tiles_give_equal_bits, .timeout = 900)
 {
     static const char *const tiles[] = {"query16", "query64"};

@@ -288,7 +288,6 @@ const ops_variant *cuda_variants(const void *device, size_t *n)
     size_t n_others = sizeof others / sizeof others[0];
     bool there = cuda_matmul_present(d), forced = d->matmul.policy == MATMUL_CUBLASLT;
     for (size_t i = 0; i < n_others; i++) {
-        bool by_rows = d->matmul.policy == MATMUL_AUTO && d->sm >= 90 && i % 4 % 3 == 0;
         d->variants[(size_t)cuda_n_kernels + i] =
             (ops_variant){.op = others[i].op,
                           .dtype = others[i].dtype,
@@ -297,7 +296,7 @@ const ops_variant *cuda_variants(const void *device, size_t *n)
                           .shape = i % 4 % 3 != 0 ? "with --isa cublaslt"
                                                   : "sm_90, rows >= 2048, where bits are equal",
                           .available = there,
-                          .selected = there && (forced || by_rows)};
+                          .selected = there && forced};
     }
     *n = (size_t)cuda_n_kernels + n_others;
     return d->variants;

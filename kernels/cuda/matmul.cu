@@ -14,24 +14,19 @@
 namespace crank
 {
 
-/* Grid: (rows, ceil(ld / 2048)), block: 256; a thread 8 columns. */
+/* Grid: (rows, ceil(ld / 1024)), block: 256; a thread 4 columns. */
 template <class T> __device__ __forceinline__ void bias_act(const bias_act_args &a)
 {
     begin_after();
-    const int row = blockIdx.x, column = (blockIdx.y * 256 + threadIdx.x) * 8;
+    const int row = blockIdx.x, column = (blockIdx.y * 256 + threadIdx.x) * 4;
     if (row >= count_of(a.n_rows) || column >= a.ld) return;
     const size_t at = static_cast<size_t>(row) * a.ld + column;
-    const float4 *sums = reinterpret_cast<const float4 *>(a.sums + at);
-    const float4 low = sums[0], high = sums[1];
-    float v[8] = {low.x, low.y, low.z, low.w, high.x, high.y, high.z, high.w}, bias[8];
-    load8_f32(bias, a.bias + column, 8, true);
-#pragma unroll
-    for (int i = 0; i < 8; i += 2) {
-        const float2 y =
-            activate(make_float2(v[i] + bias[i], v[i + 1] + bias[i + 1]), a.activation);
-        v[i] = y.x, v[i + 1] = y.y;
-    }
-    *reinterpret_cast<uint4 *>(static_cast<uint16_t *>(a.rows) + at) = pack8<T>(v);
+    const float4 sum = *reinterpret_cast<const float4 *>(a.sums + at);
+    const float4 bias = __ldg(reinterpret_cast<const float4 *>(a.bias + column));
+    const float2 low = activate(make_float2(sum.x + bias.x, sum.y + bias.y), a.activation);
+    const float2 high = activate(make_float2(sum.z + bias.z, sum.w + bias.w), a.activation);
+    *reinterpret_cast<uint2 *>(static_cast<uint16_t *>(a.rows) + at) =
+        make_uint2(T::pack(low.x, low.y), T::pack(high.x, high.y));
 }
 
 __device__ __forceinline__ int base_row(int i)

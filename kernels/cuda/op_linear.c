@@ -31,7 +31,7 @@ static void bias_act(ops_context *ctx, void *rows, const float *sums, int32_t n_
                           .sums = sums,
                           .rows = rows};
     cuda_launch(ctx, cuda_find(KERNEL_BIAS_ACT, ctx->dtype, 0),
-                (uint32_t)cuda_grid_rows(ctx, n_rows), (uint32_t)((l->n + 2047) / 2048), 1, 256, 0,
+                (uint32_t)cuda_grid_rows(ctx, n_rows), (uint32_t)((l->n + 1023) / 1024), 1, 256, 0,
                 &args, sizeof args);
 }
 
