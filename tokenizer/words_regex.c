@@ -6,10 +6,20 @@
 #include "tokenizer/words_regex_tables.h"
 #include "utf8.h"
 
+unsigned words_value_of(uint32_t c)
+{
+    return c < 0x110000 ? words_pages[words_page[c >> 8]][c & 255] : (unsigned)WORDS_CN;
+}
+
 enum words_class words_class_of(uint32_t c)
 {
-    if (c >= 0x110000) return WORDS_OTHER;
-    return (enum words_class)(words_pages[words_page[c >> 8]][(c & 255) >> 2] >> (c & 3) * 2 & 3);
+    static const uint8_t classes[WORDS_IN_WORD] = {
+        [WORDS_LU] = WORDS_LETTER, [WORDS_LL] = WORDS_LETTER, [WORDS_LT] = WORDS_LETTER,
+        [WORDS_LM] = WORDS_LETTER, [WORDS_LO] = WORDS_LETTER, [WORDS_ND] = WORDS_NUMBER,
+        [WORDS_NL] = WORDS_NUMBER, [WORDS_NO] = WORDS_NUMBER, [WORDS_ZS] = WORDS_SPACE,
+        [WORDS_ZL] = WORDS_SPACE,  [WORDS_ZP] = WORDS_SPACE,  [WORDS_CW] = WORDS_SPACE,
+    };
+    return (enum words_class)classes[words_value_of(c) & (WORDS_IN_WORD - 1)];
 }
 
 static inline enum words_class class_at(const uint8_t *text, size_t bytes, size_t *width)

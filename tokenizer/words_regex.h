@@ -1,7 +1,7 @@
 /* Words by regular expression: GPT-2's expression by hand, others by a small engine, none by a
  * library. Both do work linear in the text.
  *
- * The classes \p{L}, \p{N} and \s are those of Oniguruma with Unicode 16.0, which Hugging Face
+ * Categories, \w, \d and \s are those of Oniguruma with Unicode 16.0, which Hugging Face
  * `tokenizers` runs. */
 #ifndef CRANK_TOKENIZER_WORDS_REGEX_H
 #define CRANK_TOKENIZER_WORDS_REGEX_H
@@ -11,6 +11,20 @@
 enum words_class { WORDS_OTHER, WORDS_LETTER, WORDS_NUMBER, WORDS_SPACE };
 
 enum words_class words_class_of(uint32_t code_point);
+
+/* clang-format off */
+/* General categories; WORDS_CW are the controls that are white space. */
+enum words_category {
+    WORDS_LU, WORDS_LL, WORDS_LT, WORDS_LM, WORDS_LO, WORDS_MN, WORDS_MC, WORDS_ME,
+    WORDS_ND, WORDS_NL, WORDS_NO, WORDS_PC, WORDS_PD, WORDS_PS, WORDS_PE, WORDS_PI,
+    WORDS_PF, WORDS_PO, WORDS_SM, WORDS_SC, WORDS_SK, WORDS_SO, WORDS_ZS, WORDS_ZL,
+    WORDS_ZP, WORDS_CC, WORDS_CF, WORDS_CS, WORDS_CO, WORDS_CN, WORDS_CW,
+    WORDS_IN_WORD = 32 /* added where \w has the code point */
+};
+/* clang-format on */
+
+/* The category, with WORDS_IN_WORD or without: below 64. */
+unsigned words_value_of(uint32_t code_point);
 
 /* The length in bytes of the word at text under
  *     's|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+
@@ -24,11 +38,12 @@ size_t words_gpt2_first(const uint8_t *text, size_t bytes);
 
 /* ---- other expressions -------------------------------------------------------------------------
  * A subset of Oniguruma's syntax: literals, escapes \n \r \t \f \v \xHH \uHHHH and escaped
- * punctuation, `.`, \s \S \p{L} \p{N} \P{L} \P{N}, bracket classes with ranges and ^, groups
- * ( ), (?: ), (?i: ) around ASCII literals, alternation, ? * + {m} {m,} {,n} {m,n} greedy or lazy,
- * and one-character look-ahead (?=c) (?!c). Leftmost match, first alternative first, as a
- * backtracking engine finds it. Anything else, an expression that matches the empty text, or a
- * program that gets too large is UNSUPPORTED, with the construct and its position. */
+ * punctuation, `.`, \s \d \w and their negations, general categories by either name (\p{Lu},
+ * \p{Uppercase_Letter}, \p{^Lu}, \P{Lu}), \p{Any}, bracket classes with ranges and ^, groups ( ),
+ * (?: ), (?i: ) around ASCII literals and brackets of them, alternation, ? * + {m} {m,} {,n} {m,n}
+ * greedy or lazy, ?+ *+ ++ after one character, and one-character look-ahead (?=c) (?!c). Leftmost match, first alternative
+ * first, as a backtracking engine finds it. Anything else, an expression that matches the empty
+ * text, or a program that gets too large is UNSUPPORTED, with the construct and its position. */
 
 /* Compiles pattern into a program at the end of the open section (the caller keeps the place
  * 8-byte aligned); literal: the pattern is a plain string. `where` names it in messages.

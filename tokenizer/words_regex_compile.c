@@ -1,6 +1,7 @@
 /* From an expression's text to a program: recursive descent, at most REGEX_MAX_DEPTH groups deep,
  * emitting code as it reads. Jumps are relative, so that a repeated block is copied and an
  * alternative is pushed aside by moving memory. */
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -10,8 +11,6 @@
 
 #define REGEX_MAX_DEPTH 16
 #define REGEX_MAX_REPEAT 256
-
-enum { ALL_CLASSES = 1 << WORDS_OTHER | 1 << WORDS_LETTER | 1 << WORDS_NUMBER | 1 << WORDS_SPACE };
 
 typedef struct parser {
     const uint8_t *text;
@@ -30,6 +29,17 @@ static crank_status fail(parser *p, crank_status status, const char *what)
 {
     return status_fail(p->error, status, "%s: %s at byte %zu of \"%.*s\"", p->where, what, p->at,
                        (int)(p->bytes < 200 ? p->bytes : 200), (const char *)p->text);
+}
+
+/* The same for the construct from byte `start` to where the parser stands. */
+static crank_status fail_at(parser *p, size_t start, const char *what)
+{
+    char text[120];
+    size_t n = p->at - start;
+    snprintf(text, sizeof text, "%s \"%.*s\"", what, (int)(n < 40 ? n : 40),
+             (const char *)p->text + start);
+    p->at = start;
+    return fail(p, CRANK_UNSUPPORTED, text);
 }
 
 static crank_status too_large(parser *p)
@@ -68,7 +78,7 @@ static crank_status emit(parser *p, enum regex_op op, unsigned set, int first, i
 /* ---- sets ------------------------------------------------------------------------------------*/
 
 typedef struct set_draft {
-    unsigned classes;
+    uint64_t values;
     bool negated;
     size_t first_range;
 } set_draft;
@@ -100,15 +110,16 @@ static crank_status add_char(parser *p, uint32_t c, bool ignore_case)
 static crank_status close_set(parser *p, const set_draft *draft, unsigned *number)
 {
     regex_set set = {{0, 0},
-                     (uint16_t)draft->classes,
+                     draft->values,
                      draft->negated,
                      (uint16_t)draft->first_range,
-                     (uint16_t)(p->n_ranges - draft->first_range)};
+                     (uint16_t)(p->n_ranges - draft->first_range),
+                     0};
     for (uint32_t c = 0; c < 128; c++)
         if (regex_set_has(&set, p->ranges, c)) set.ascii[c >> 6] |= (uint64_t)1 << (c & 63);
     for (size_t i = 0; i < p->n_sets; i++) {
         const regex_set *old = &p->sets[i];
-        if (old->classes == set.classes && old->negated == set.negated &&
+        if (old->values == set.values && old->negated == set.negated &&
             old->n_ranges == set.n_ranges &&
             memcmp(p->ranges + old->first_range, p->ranges + set.first_range,
                    set.n_ranges * sizeof p->ranges[0]) == 0) {
@@ -139,14 +150,104 @@ static crank_status parse_hex(parser *p, int digits, uint32_t *out)
     return CRANK_OK;
 }
 
-/* After a backslash: a class (*classes != 0) or one character. */
-static crank_status parse_escape(parser *p, unsigned *classes, uint32_t *c)
+/* Values with these categories, in \w or not. */
+#define VALUES(bits) ((bits) | (bits) << WORDS_IN_WORD)
+#define BIT(category) ((uint64_t)1 << (category))
+/* From one category to another, in the order of enum words_category. */
+#define SPAN(first, last) (BIT((last) + 1) - BIT(first))
+
+#define LETTERS SPAN(WORDS_LU, WORDS_LO)
+#define MARKS SPAN(WORDS_MN, WORDS_ME)
+#define NUMBERS SPAN(WORDS_ND, WORDS_NO)
+#define PUNCTUATION SPAN(WORDS_PC, WORDS_PO)
+#define SYMBOLS SPAN(WORDS_SM, WORDS_SO)
+#define SEPARATORS SPAN(WORDS_ZS, WORDS_ZP)
+#define CONTROLS (BIT(WORDS_CC) | BIT(WORDS_CW))
+#define OTHERS SPAN(WORDS_CC, WORDS_CW)
+#define SPACES (SEPARATORS | BIT(WORDS_CW))
+#define WORD_VALUES (~(uint64_t)0 << WORDS_IN_WORD)
+
+/* Names as Oniguruma compares them: without case, blanks, '-' and '_'. */
+static const struct {
+    const char *name, *longer;
+    uint64_t categories;
+} categories[] = {
+    {"l", "letter", LETTERS},
+    {"lc", "casedletter", SPAN(WORDS_LU, WORDS_LT)},
+    {"lu", "uppercaseletter", BIT(WORDS_LU)},
+    {"ll", "lowercaseletter", BIT(WORDS_LL)},
+    {"lt", "titlecaseletter", BIT(WORDS_LT)},
+    {"lm", "modifierletter", BIT(WORDS_LM)},
+    {"lo", "otherletter", BIT(WORDS_LO)},
+    {"m", "mark", MARKS},
+    {"mn", "nonspacingmark", BIT(WORDS_MN)},
+    {"mc", "spacingmark", BIT(WORDS_MC)},
+    {"me", "enclosingmark", BIT(WORDS_ME)},
+    {"n", "number", NUMBERS},
+    {"nd", "decimalnumber", BIT(WORDS_ND)},
+    {"nl", "letternumber", BIT(WORDS_NL)},
+    {"no", "othernumber", BIT(WORDS_NO)},
+    {"p", "punctuation", PUNCTUATION},
+    {"pc", "connectorpunctuation", BIT(WORDS_PC)},
+    {"pd", "dashpunctuation", BIT(WORDS_PD)},
+    {"ps", "openpunctuation", BIT(WORDS_PS)},
+    {"pe", "closepunctuation", BIT(WORDS_PE)},
+    {"pi", "initialpunctuation", BIT(WORDS_PI)},
+    {"pf", "finalpunctuation", BIT(WORDS_PF)},
+    {"po", "otherpunctuation", BIT(WORDS_PO)},
+    {"s", "symbol", SYMBOLS},
+    {"sm", "mathsymbol", BIT(WORDS_SM)},
+    {"sc", "currencysymbol", BIT(WORDS_SC)},
+    {"sk", "modifiersymbol", BIT(WORDS_SK)},
+    {"so", "othersymbol", BIT(WORDS_SO)},
+    {"z", "separator", SEPARATORS},
+    {"zs", "spaceseparator", BIT(WORDS_ZS)},
+    {"zl", "lineseparator", BIT(WORDS_ZL)},
+    {"zp", "paragraphseparator", BIT(WORDS_ZP)},
+    {"c", "other", OTHERS},
+    {"cc", "control", CONTROLS},
+    {"cf", "format", BIT(WORDS_CF)},
+    {"co", "privateuse", BIT(WORDS_CO)},
+    {"cn", "unassigned", BIT(WORDS_CN)},
+    {"any", "any", SPAN(WORDS_LU, WORDS_CW)},
+};
+
+/* After \p or \P: "{Lu}" or "{^Lu}". 0: not a name that is known; the parser stands behind it. */
+static uint64_t parse_property(parser *p, bool negated)
+{
+    char name[32];
+    size_t n = 0;
+    if (!accept(p, '{')) return 0;
+    if (accept(p, '^')) negated = !negated;
+    bool closed = false;
+    while (p->at < p->bytes && !(closed = accept(p, '}'))) {
+        uint8_t c = p->text[p->at++];
+        if (c == ' ' || c == '-' || c == '_') continue;
+        if (n < sizeof name - 1) name[n++] = (char)(c >= 'A' && c <= 'Z' ? c | 0x20 : c);
+    }
+    name[closed ? n : 0] = '\0';
+    for (size_t i = 0; i < sizeof categories / sizeof categories[0]; i++) {
+        if (strcmp(name, categories[i].name) != 0 && strcmp(name, categories[i].longer) != 0)
+            continue;
+        uint64_t values = VALUES(categories[i].categories);
+        return negated ? ~values : values;
+    }
+    return 0;
+}
+
+/* After a backslash: a class (*values != 0) or one character. */
+static crank_status parse_escape(parser *p, uint64_t *values, uint32_t *c)
 {
     static const struct {
         char letter;
         uint32_t means;
     } plain[] = {{'n', '\n'}, {'r', '\r'}, {'t', '\t'}, {'f', '\f'}, {'v', '\v'}};
-    *classes = 0;
+    static const struct {
+        char letter;
+        uint64_t values;
+    } classes[] = {{'s', VALUES(SPACES)}, {'d', VALUES(BIT(WORDS_ND))}, {'w', WORD_VALUES}};
+    size_t start = p->at - 1;
+    *values = 0;
     if (p->at == p->bytes) return fail(p, CRANK_FORMAT, "a backslash ends the expression");
     uint8_t letter = p->text[p->at++];
     for (size_t i = 0; i < sizeof plain / sizeof plain[0]; i++)
@@ -154,22 +255,16 @@ static crank_status parse_escape(parser *p, unsigned *classes, uint32_t *c)
             *c = plain[i].means;
             return CRANK_OK;
         }
+    for (size_t i = 0; i < sizeof classes / sizeof classes[0]; i++)
+        if ((letter | 0x20) == classes[i].letter) {
+            *values = letter == classes[i].letter ? classes[i].values : ~classes[i].values;
+            return CRANK_OK;
+        }
     switch (letter) {
-    case 's': *classes = 1 << WORDS_SPACE; return CRANK_OK;
-    case 'S': *classes = ALL_CLASSES & ~(1 << WORDS_SPACE); return CRANK_OK;
     case 'p':
-    case 'P': {
-        bool not = accept_text(p, "{^");
-        if (!not &&!accept(p, '{')) break;
-        if (accept_text(p, "L}"))
-            *classes = 1 << WORDS_LETTER;
-        else if (accept_text(p, "N}"))
-            *classes = 1 << WORDS_NUMBER;
-        else
-            break;
-        if (not != (letter == 'P')) *classes = ALL_CLASSES & ~*classes;
-        return CRANK_OK;
-    }
+    case 'P':
+        *values = parse_property(p, letter == 'P');
+        return *values != 0 ? CRANK_OK : fail_at(p, start, "an unknown class");
     case 'x':
         if (peek(p, '{')) break;
         CRANK_TRY(parse_hex(p, 2, c));
@@ -186,7 +281,7 @@ static crank_status parse_escape(parser *p, unsigned *classes, uint32_t *c)
             return CRANK_OK;
         }
     }
-    return fail(p, CRANK_UNSUPPORTED, "an unknown escape");
+    return fail_at(p, start, "an unknown escape");
 }
 
 static crank_status read_literal(parser *p, uint32_t *c)
@@ -197,38 +292,47 @@ static crank_status read_literal(parser *p, uint32_t *c)
     return CRANK_OK;
 }
 
-/* After '['. */
-static crank_status parse_bracket(parser *p, unsigned *number)
+/* After '['. Without case only letters and other characters of ASCII may stand in it: what folds
+ * to several characters, or a class, is matched by Oniguruma in ways of its own. */
+static crank_status parse_bracket(parser *p, bool ignore_case, unsigned *number)
 {
     set_draft draft = {0, accept(p, '^'), p->n_ranges};
     bool empty = true;
+    if (ignore_case && draft.negated)
+        return fail(p, CRANK_UNSUPPORTED, "a negated bracket without case");
     while (!accept(p, ']') || empty) {
         if (p->at >= p->bytes) return fail(p, CRANK_FORMAT, "a bracket is not closed");
         if (empty && p->text[p->at - 1] == ']')
             return fail(p, CRANK_UNSUPPORTED, "an empty bracket");
         if (peek(p, '[') || accept_text(p, "&&"))
             return fail(p, CRANK_UNSUPPORTED, "a bracket in a bracket or an intersection");
-        unsigned classes = 0;
+        uint64_t values = 0;
         uint32_t first = 0, last;
         if (accept(p, '\\'))
-            CRANK_TRY(parse_escape(p, &classes, &first));
+            CRANK_TRY(parse_escape(p, &values, &first));
         else
             CRANK_TRY(read_literal(p, &first));
         empty = false;
-        if (classes != 0) {
-            draft.classes |= classes;
+        if (values != 0) {
+            if (ignore_case) return fail(p, CRANK_UNSUPPORTED, "a class without case");
+            draft.values |= values;
             continue;
         }
         last = first;
         if (peek(p, '-') && p->at + 1 < p->bytes && p->text[p->at + 1] != ']') {
             p->at++;
             if (accept(p, '\\'))
-                CRANK_TRY(parse_escape(p, &classes, &last));
+                CRANK_TRY(parse_escape(p, &values, &last));
             else
                 CRANK_TRY(read_literal(p, &last));
-            if (classes != 0 || last < first) return fail(p, CRANK_FORMAT, "a range is no range");
+            if (values != 0 || last < first) return fail(p, CRANK_FORMAT, "a range is no range");
         }
-        CRANK_TRY(add_range(p, first, last));
+        if (ignore_case) {
+            if (last >= 0x80) return fail(p, CRANK_UNSUPPORTED, "a character outside ASCII");
+            for (uint32_t c = first; c <= last; c++) CRANK_TRY(add_char(p, c, true));
+        } else {
+            CRANK_TRY(add_range(p, first, last));
+        }
     }
     return close_set(p, &draft, number);
 }
@@ -245,20 +349,19 @@ static crank_status parse_single(parser *p, bool ignore_case, unsigned *number)
 {
     set_draft draft = {0, false, p->n_ranges};
     uint32_t c = 0;
-    if (ignore_case && (peek(p, '[') || peek(p, '.')))
-        return fail(p, CRANK_UNSUPPORTED, "a class without case");
-    if (accept(p, '[')) return parse_bracket(p, number);
+    if (ignore_case && peek(p, '.')) return fail(p, CRANK_UNSUPPORTED, "a class without case");
+    if (accept(p, '[')) return parse_bracket(p, ignore_case, number);
     if (accept(p, '.')) { /* all but the line feed */
         draft.negated = true;
         CRANK_TRY(add_range(p, '\n', '\n'));
         return close_set(p, &draft, number);
     }
     if (accept(p, '\\')) {
-        CRANK_TRY(parse_escape(p, &draft.classes, &c));
-        if (ignore_case && draft.classes != 0)
+        CRANK_TRY(parse_escape(p, &draft.values, &c));
+        if (ignore_case && draft.values != 0)
             return fail(p, CRANK_UNSUPPORTED, "a class without case");
-        return draft.classes != 0 ? close_set(p, &draft, number)
-                                  : set_of_char(p, c, ignore_case, number);
+        return draft.values != 0 ? close_set(p, &draft, number)
+                                 : set_of_char(p, c, ignore_case, number);
     }
     if (strchr("^$*+?{}", p->text[p->at]) != NULL && p->text[p->at] != 0)
         return fail(p, CRANK_UNSUPPORTED, "an anchor or a stray quantifier");
@@ -302,11 +405,16 @@ static crank_status parse_number(parser *p, int absent, int *out)
     return CRANK_OK;
 }
 
-/* *least = -1: no quantifier here. *most = -1: no upper end. */
-static crank_status parse_quantifier(parser *p, int *least, int *most, bool *lazy)
+/* least -1: no quantifier here; most -1: no upper end. */
+typedef struct quantifier {
+    int least, most;
+    bool lazy, possessive;
+} quantifier;
+
+static crank_status parse_quantifier(parser *p, quantifier *q)
 {
-    *least = *most = -1;
-    *lazy = false;
+    int *least = &q->least, *most = &q->most;
+    *q = (quantifier){.least = -1, .most = -1};
     bool counted = false;
     if (accept(p, '*')) {
         *least = 0;
@@ -331,9 +439,10 @@ static crank_status parse_quantifier(parser *p, int *least, int *most, bool *laz
         return CRANK_OK;
     }
     /* In Oniguruma {n}? does not mean lazy and {n}+ repeats again: neither is worth having. */
-    if (peek(p, '+') || (counted && peek(p, '?')))
-        return fail(p, CRANK_UNSUPPORTED, "a possessive or repeated quantifier");
-    *lazy = accept(p, '?');
+    if (counted && (peek(p, '+') || peek(p, '?')))
+        return fail(p, CRANK_UNSUPPORTED, "a quantifier after a count");
+    q->lazy = accept(p, '?');
+    q->possessive = !q->lazy && accept(p, '+');
     if (peek(p, '*') || peek(p, '+') || peek(p, '?') || peek(p, '{'))
         return fail(p, CRANK_UNSUPPORTED, "a repeated quantifier");
     return CRANK_OK;
@@ -399,6 +508,24 @@ static crank_status repeat(parser *p, size_t start, int least, int most, bool la
     return CRANK_OK;
 }
 
+/* X?+, X*+ and X++ of one character: once begun they take all there is and give nothing back, so
+ * that no X stands behind them. */
+static crank_status repeat_possessive(parser *p, size_t start, const quantifier *q)
+{
+    regex_code x = p->code[start];
+    if (p->n_code != start + 1 || x.op != REGEX_CHAR)
+        return fail(p, CRANK_UNSUPPORTED, "a possessive quantifier after a group");
+    if (q->most < 0) {
+        CRANK_TRY(repeat(p, start, q->least, q->most, false));
+    } else { /* one X, or nothing where there is none */
+        p->n_code = start;
+        CRANK_TRY(emit_split(p, 1, 3, false));
+        CRANK_TRY(emit_copy(p, &x, 1));
+        CRANK_TRY(emit(p, REGEX_JUMP, 0, 2, 0));
+    }
+    return emit(p, REGEX_NOT_AHEAD, x.set, 0, 0);
+}
+
 /* Two letters in a row that together fold to one character (German sharp s and the ligatures). */
 static bool folds_together(uint8_t a, uint8_t b)
 {
@@ -411,14 +538,17 @@ static crank_status parse_sequence(parser *p, int depth, bool ignore_case)
 {
     while (p->at < p->bytes && !peek(p, '|') && !peek(p, ')')) {
         size_t start = p->n_code;
-        int least, most;
-        bool lazy;
+        quantifier q;
         if (ignore_case && p->bytes - p->at > 1 &&
             folds_together(p->text[p->at], p->text[p->at + 1]))
             return fail(p, CRANK_UNSUPPORTED, "letters that fold together");
         CRANK_TRY(parse_atom(p, depth, ignore_case));
-        CRANK_TRY(parse_quantifier(p, &least, &most, &lazy));
-        if (least >= 0) CRANK_TRY(repeat(p, start, least, most, lazy));
+        CRANK_TRY(parse_quantifier(p, &q));
+        if (q.possessive) {
+            CRANK_TRY(repeat_possessive(p, start, &q));
+        } else if (q.least >= 0) {
+            CRANK_TRY(repeat(p, start, q.least, q.most, q.lazy));
+        }
     }
     return CRANK_OK;
 }
@@ -497,7 +627,7 @@ crank_status words_regex_put(image_builder *b, const char *pattern, size_t bytes
     crank_status status = parse(p, literal);
     if (status == CRANK_OK) {
         regex_header header = {
-            (uint32_t)p->n_code, (uint32_t)p->n_sets, (uint32_t)p->n_ranges, 0, {0, 0}};
+            (uint32_t)p->n_code, (uint32_t)p->n_sets, (uint32_t)p->n_ranges, REGEX_FORM, {0, 0}};
         regex_program program = {&header, p->code, p->sets, p->ranges};
         find_start(&program, header.start);
         if (regex_matches_empty(&program)) {

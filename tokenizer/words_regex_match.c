@@ -159,6 +159,9 @@ crank_status words_regex_check(tok_section program, crank_error *error)
     CRANK_CHECK(program.bytes >= sizeof(regex_header), FORMAT, error, "%s of %zu bytes", what,
                 program.bytes);
     const regex_header *h = (const regex_header *)program.at;
+    CRANK_CHECK(h->form == REGEX_FORM, UNSUPPORTED, error,
+                "%s of form %u, this build reads %u: convert the model again", what, h->form,
+                REGEX_FORM);
     CRANK_CHECK(h->n_code > 0 && h->n_code <= REGEX_MAX_CODE && h->n_sets <= REGEX_MAX_SETS &&
                     h->n_ranges <= REGEX_MAX_RANGES,
                 FORMAT, error, "%s with %u instructions, %u sets, %u ranges", what, h->n_code,

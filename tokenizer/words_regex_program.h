@@ -9,6 +9,7 @@
 
 #include "tokenizer/words_regex.h"
 
+#define REGEX_FORM 1 /* of the structures below; 0 knew letters, numbers and spaces only */
 #define REGEX_MAX_CODE 512
 #define REGEX_MAX_SETS 128
 #define REGEX_MAX_RANGES 1024
@@ -28,12 +29,12 @@ typedef struct regex_code {
     int16_t first, second; /* relative, so that a block can be copied and moved */
 } regex_code;
 
-/* c is in the set when its class's bit or a range has it, unless negated. */
+/* c is in the set when its value's bit or a range has it, unless negated. */
 typedef struct regex_set {
     uint64_t ascii[2]; /* the answer for c < 128, negation included */
-    uint16_t classes;  /* 1 << enum words_class */
+    uint64_t values;   /* 1 << words_value_of(c) */
     uint16_t negated;
-    uint16_t first_range, n_ranges;
+    uint16_t first_range, n_ranges, unused;
 } regex_set;
 
 typedef struct regex_range {
@@ -41,8 +42,8 @@ typedef struct regex_range {
 } regex_range;
 
 typedef struct regex_header {
-    uint32_t n_code, n_sets, n_ranges, unused;
-    uint64_t start[2]; /* the ASCII characters with which a match can begin */
+    uint32_t n_code, n_sets, n_ranges, form; /* form: REGEX_FORM */
+    uint64_t start[2];                       /* the ASCII characters with which a match can begin */
 } regex_header;
 
 typedef struct regex_program {
@@ -63,7 +64,7 @@ static inline regex_program regex_view(const void *at)
 
 static inline bool regex_set_has(const regex_set *set, const regex_range *ranges, uint32_t c)
 {
-    bool in = (set->classes >> words_class_of(c) & 1) != 0;
+    bool in = (set->values >> words_value_of(c) & 1) != 0;
     for (unsigned i = 0; i < set->n_ranges && !in; i++)
         in = c >= ranges[set->first_range + i].first && c <= ranges[set->first_range + i].last;
     return in != (set->negated != 0);

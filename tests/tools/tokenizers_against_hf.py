@@ -175,6 +175,13 @@ def both(*changes):
 
 GPT4 = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 GPT2 = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
+QWEN = GPT4.replace("{1,3}", "")
+CL100K = (r"'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?+\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]++[\r\n]*|\s*[\r\n]|\s+(?!\S)|\s+")
+O200K = (r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+(?i:'s|'t|'re|'ve|'m|'ll|'d)?|"
+         r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*(?i:'s|'t|'re|'ve|'m|'ll|'d)?|"
+         r"\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+")
+DEEPSEEK = (r"[!\"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+| ?[\p{P}\p{S}]+[\r\n]*|"
+            r"\s*[\r\n]+|\s+(?!\S)|\s+")
 BYTES = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": False}
 VARIANTS = [
     *[(base, "as-it-is", lambda d: None) for base in BASES],
@@ -231,6 +238,14 @@ VARIANTS = [
     ("roberta", "split-previous", pre(split({"String": " "}, "MergedWithPrevious"), BYTES)),
     ("roberta", "split-next", pre(split({"String": " "}, "MergedWithNext"), BYTES)),
     ("roberta", "split-contiguous", pre(split({"Regex": r"[\p{P}\s]"}, "Contiguous"), BYTES)),
+    *[("roberta", f"split-{name}", pre(split({"Regex": expression}, behavior), BYTES)) for name, expression, behavior in (
+        ("qwen", QWEN, "Isolated"), ("llama3", GPT4, "Isolated"), ("cl100k", CL100K, "Isolated"), ("o200k", O200K, "Isolated"),
+        ("deepseek", DEEPSEEK, "Isolated"), ("word", r"\w+|[^\w\s]+", "Isolated"), ("no-word", r"\W+", "Removed"),
+        ("digit", r"\d", "Isolated"), ("no-digit", r"\D+", "Contiguous"),
+        ("names", r"\p{Uppercase_Letter}+|\p{^other letter}|\P{Lo}", "MergedWithNext"),
+        ("bracket", r"[^\p{L}\p{M}\P{S}x-z]+|[\D\P{Nl}]", "Isolated"), ("no-space", r"[^\S\n]+", "Isolated"))],
+    *[("roberta", f"split-{c}", pre(split({"Regex": r"\p{%s}+" % c}, "Isolated"), BYTES)) for c in (
+        "L LC Lu Ll Lt Lm Lo M Mn Mc Me N Nd Nl No P Pc Pd Ps Pe Pi Pf Po S Sm Sc Sk So Z Zs Zl Zp C Cc Cf Co Cn").split()],
     ("roberta", "digits", before({"type": "Digits", "individual_digits": True})),
     ("roberta", "sequence-post", lambda d: d.__setitem__("post_processor", {
         "type": "Sequence", "processors": [{"type": "ByteLevel", "add_prefix_space": True, "trim_offsets": False,
