@@ -162,7 +162,7 @@ out:
 /* ---- decisions ---------------------------------------------------------------------------------
  */
 
-/* What AUTO would give to cuBLASLt. An activation behind a GEMM moves 10 bytes more an element than
+/* What AUTO would give to cuBLASLt. An activation behind a GEMM moves 8 bytes more an element than
  * one in its epilogue, which is what the faster GEMM gains at K = 768 and less (predicted); and the
  * tanh of cuBLASLt's own epilogue is not the own one's. */
 static bool could_win(matmul_kind kind)
