@@ -753,6 +753,21 @@ Test(synth, makes_a_folder_that_scores_and_repeats)
     process_remove_folder(folder);
 }
 
+Test(bench, decode_step_is_a_share_of_the_encoder)
+{
+    process_result result = commands_run(NULL, "bench", "ops", "--op", "decoder_step", "--dtype",
+                                         "int8", "--time", "1", "--json", NULL);
+    commands_expect_code(&result, 0);
+    char *line = result.out;
+    json_t *row = json_loads(strtok(line, "\n"), 0, NULL);
+    expect_keys(row, "op dtype isa shape model threads correct error median_us encoder_us runs "
+                     "share_of_encoder");
+    cr_expect(json_is_true(json_object_get(row, "correct")));
+    cr_expect_gt(json_number_value(json_object_get(row, "share_of_encoder")), 0);
+    json_decref(row);
+    process_free(&result);
+}
+
 Test(bench, latency_times_each_size_and_a_new_process)
 {
     char model[512];
