@@ -683,7 +683,7 @@ Test(info, describes_a_model_for_people_and_machines)
                 "max_positions labels hidden_activation pooling head prompt activation "
                 "activation_source tokenizer tokenizer_source tokenizer_warning max_length "
                 "max_length_source parameters weight_bytes source_dtypes dtype layout device "
-                "device_description source_sha256 converted_by");
+                "device_description device_notes source_sha256 converted_by");
     cr_expect_eq(json_integer_value(json_object_get(info, "layers")), 2);
     cr_expect_str_eq(json_string_value(json_object_get(info, "architecture")), "bert");
     json_decref(info);
