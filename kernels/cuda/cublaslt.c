@@ -1,3 +1,4 @@
+#define _GNU_SOURCE /* RTLD_NODELETE */
 #include "kernels/cuda/cublaslt.h"
 
 #include <dlfcn.h>
@@ -43,7 +44,8 @@ crank_status cublaslt_open(cublaslt *b, const char *path, crank_error *error)
     *b = (cublaslt){0};
     for (int i = 0; b->library == NULL && (path != NULL ? i == 0 : names[i] != NULL); i++) {
         const char *name = path != NULL ? path : names[i];
-        b->library = dlopen(name, RTLD_NOW | RTLD_LOCAL);
+        /* It registers kernels with a runtime of its own, which does not live through unloading. */
+        b->library = dlopen(name, RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE);
         if (b->library != NULL) path = name;
     }
     if (b->library == NULL) {

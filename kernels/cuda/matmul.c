@@ -50,6 +50,7 @@ static bool present(matmul_plan *m)
 
 bool cuda_matmul_present(cuda_device *d)
 {
+    if (cuda_enter(d, NULL) != CRANK_OK) return false;
     pthread_mutex_lock(&d->matmul.lock);
     bool there = present(&d->matmul);
     pthread_mutex_unlock(&d->matmul.lock);
@@ -67,7 +68,7 @@ void cuda_matmul_open(cuda_device *d, const char *forced, const char *path)
 void cuda_matmul_close(cuda_device *d)
 {
     matmul_plan *m = &d->matmul;
-    cublaslt_close(&m->lt);
+    if (m->lt.handle != NULL && cuda_enter(d, NULL) == CRANK_OK) cublaslt_close(&m->lt);
     for (size_t i = 0; i < m->bias_slots; i++)
         cuda_give(d, m->biases[i].address, m->biases[i].bytes);
     mem_free(m->biases);
