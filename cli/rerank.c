@@ -1,6 +1,7 @@
 /* crank rerank: many requests to a TREC run. Two sources of requests: JSON Lines that carry the
  * texts, of which one group is in memory at a time; or a first-stage run with its queries and its
- * corpus, of which only the documents that the run names are kept. */
+ * corpus, of which only the documents that the run names are kept. With --embeddings documents are
+ * vectors of a file, and requests name them by their ids alone. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -20,13 +21,26 @@ typedef struct request {
 typedef struct candidate {
     const char *docid;
     float score;
-    size_t index; /* in its request */
+    size_t index;  /* in its request */
+    size_t number; /* in the embeddings file */
 } candidate;
+
+/* The documents of an embeddings file by their ids. */
+typedef struct embedded {
+    crank_embeddings *file; /* NULL: documents are texts */
+    names ids;
+    size_t *numbers; /* [ids.n]: of the document with that id */
+    size_t *place;   /* [documents]: of a document in the request that is ranked */
+    size_t *wanted;  /* [wanted_capacity] */
+    crank_result *results;
+    size_t wanted_capacity;
+} embedded;
 
 typedef struct rerank_job {
     model_flags model;
     const char *out_path, *tag;
-    const char *run_path, *queries_path, *corpus_path;
+    const char *run_path, *queries_path, *corpus_path, *embeddings_path;
+    embedded embedded;
     size_t depth;
     crank_usage usage;
     progress bar;
@@ -48,14 +62,15 @@ static void begin_request(rerank_job *job, const char *qid)
     job->requests[job->n_requests++] = (request){qid, job->n, 0};
 }
 
-/* Adds a candidate to the request begun last. */
-static void add_candidate(rerank_job *job, const char *docid, crank_text query, crank_text document)
+/* Adds a candidate to the request begun last: a text, or a document of the embeddings file. */
+static void add_candidate(rerank_job *job, const char *docid, crank_text query, crank_text document,
+                          size_t number)
 {
     request *r = &job->requests[job->n_requests - 1];
     job->candidates =
         cli_append(job->candidates, job->n, &job->candidates_capacity, sizeof *job->candidates);
     job->pairs = cli_append(job->pairs, job->n, &job->pairs_capacity, sizeof *job->pairs);
-    job->candidates[job->n] = (candidate){docid, 0, r->n++};
+    job->candidates[job->n] = (candidate){docid, 0, r->n++, number};
     job->pairs[job->n++] = (crank_pair){query, document};
 }
 
@@ -66,22 +81,105 @@ static int best_first(const void *a, const void *b)
     return x->index < y->index ? -1 : x->index > y->index;
 }
 
-/* Scores the group, writes its lines and empties it. */
-static cli_exit flush_group(rerank_job *job, opened_model *opened, output *out)
+/* ---- documents of an embeddings file ---- */
+
+static cli_exit open_embedded(embedded *e, const char *path)
+{
+    crank_error error = {0};
+    crank_embeddings_info info = {.size = sizeof info};
+    if (crank_embeddings_open(&e->file, path, &error) != CRANK_OK ||
+        crank_embeddings_describe(e->file, &info, &error) != CRANK_OK)
+        return cli_fail_status(&error, 0);
+    if (info.documents > 0 && !info.has_ids)
+        return cli_fail(CLI_USAGE, "%s: its documents have no ids, which requests could name",
+                        path);
+    e->numbers = cli_alloc(info.documents + 1, sizeof *e->numbers);
+    e->place = cli_alloc(info.documents + 1, sizeof *e->place);
+    for (size_t i = 0; i < info.documents; i++) {
+        const char *id = crank_embeddings_id(e->file, i);
+        int is_new;
+        size_t name = names_add(&e->ids, id, strlen(id), &is_new);
+        if (!is_new) return cli_fail(CLI_USAGE, "%s: document %s comes twice", path, id);
+        e->numbers[name] = i;
+    }
+    return CLI_OK;
+}
+
+static void close_embedded(embedded *e)
+{
+    crank_embeddings_close(e->file);
+    names_clear(&e->ids);
+    free(e->numbers);
+    free(e->place);
+    free(e->wanted);
+    free(e->results);
+}
+
+/* NAME_NONE: the file has no such document. */
+static size_t embedded_number(const embedded *e, const char *docid)
+{
+    size_t name = names_find(&e->ids, docid, strlen(docid));
+    return name == NAME_NONE ? NAME_NONE : e->numbers[name];
+}
+
+static cli_exit score_embedded(rerank_job *job, opened_model *opened, const request *r,
+                               const crank_score_options *options)
+{
+    embedded *e = &job->embedded;
+    candidate *list = job->candidates + r->first;
+    if (r->n == 0) return CLI_OK;
+    if (r->n > e->wanted_capacity) {
+        e->wanted_capacity = r->n;
+        e->wanted = cli_grow(e->wanted, r->n, sizeof *e->wanted);
+        e->results = cli_grow(e->results, r->n, sizeof *e->results);
+    }
+    for (size_t i = 0; i < r->n; i++) {
+        e->wanted[i] = list[i].number;
+        e->place[list[i].number] = i;
+    }
+    size_t n_results;
+    crank_usage usage = {0};
+    crank_error error = {0};
+    if (crank_rank_embeddings(opened->session, job->pairs[r->first].query, e->file, e->wanted, r->n,
+                              options, e->results, &n_results, &usage, &error) != CRANK_OK)
+        return cli_fail_status(&error, 0);
+    for (size_t i = 0; i < n_results; i++)
+        list[e->place[e->results[i].index]].score = e->results[i].score;
+    add_usage(&job->usage, &usage);
+    return CLI_OK;
+}
+
+/* ---- the group ---- */
+
+static cli_exit score_texts(rerank_job *job, opened_model *opened,
+                            const crank_score_options *options)
 {
     if (job->n > job->scores_capacity) {
         job->scores_capacity = job->n;
         job->scores = cli_grow(job->scores, job->n, sizeof *job->scores);
     }
-    crank_score_options options = score_options_of(&job->model);
-    options.progress = progress_report;
-    options.progress_user = &job->bar;
     crank_usage usage = {0};
     crank_error error = {0};
-    if (crank_score(opened->session, job->pairs, job->n, &options, NULL, job->scores, &usage,
+    if (crank_score(opened->session, job->pairs, job->n, options, NULL, job->scores, &usage,
                     &error) != CRANK_OK)
         return cli_fail_status(&error, 0);
     for (size_t i = 0; i < job->n; i++) job->candidates[i].score = job->scores[i];
+    add_usage(&job->usage, &usage);
+    return CLI_OK;
+}
+
+/* Scores the group, writes its lines and empties it. */
+static cli_exit flush_group(rerank_job *job, opened_model *opened, output *out)
+{
+    crank_score_options options = score_options_of(&job->model);
+    options.progress = progress_report;
+    options.progress_user = &job->bar;
+    options.top_k = 0; /* cut where lines are written */
+    cli_exit code = CLI_OK;
+    if (!job->embedded.file) code = score_texts(job, opened, &options);
+    for (size_t q = 0; job->embedded.file && q < job->n_requests && code == CLI_OK; q++)
+        code = score_embedded(job, opened, &job->requests[q], &options);
+    if (code != CLI_OK) return code;
     FILE *to = output_stream(out);
     for (size_t q = 0; q < job->n_requests; q++) {
         const request *r = &job->requests[q];
@@ -92,7 +190,6 @@ static cli_exit flush_group(rerank_job *job, opened_model *opened, output *out)
             fprintf(to, "%s Q0 %s %zu %.9g %s\n", r->qid, list[i].docid, i + 1,
                     (double)list[i].score, job->tag);
     }
-    add_usage(&job->usage, &usage);
     job->bar.before += job->n;
     job->n = job->n_requests = 0;
     return output_check(out);
@@ -117,9 +214,15 @@ static cli_exit read_docs(rerank_job *job, const records *r, crank_text query, s
         }
         crank_text text;
         const char *docid;
+        size_t number = NAME_NONE;
+        int with_text = job->embedded.file == NULL;
         code = record_id_in(r, doc, where, "docid", 1, keep, &docid);
-        if (code == CLI_OK) code = record_text_in(r, doc, where, "text", 1, &text);
+        if (code == CLI_OK) code = record_text_in(r, doc, where, "text", with_text, &text);
         if (code != CLI_OK) break;
+        if (!with_text) {
+            text = (crank_text){"", 0};
+            number = embedded_number(&job->embedded, docid);
+        }
         int is_new;
         names_add(&seen, docid, strlen(docid), &is_new);
         if (!trec_name_is_plain(docid))
@@ -127,8 +230,11 @@ static cli_exit read_docs(rerank_job *job, const records *r, crank_text query, s
                              where);
         else if (!is_new)
             code = input_bad(r->in, "\"%sdocid\" %s came before in this request", where, docid);
+        else if (!with_text && number == NAME_NONE)
+            code =
+                input_bad(r->in, "\"%sdocid\" %s is not in %s", where, docid, job->embeddings_path);
         if (code == CLI_OK && (job->depth == 0 || i < job->depth))
-            add_candidate(job, docid, query, store_text(keep, text.data, text.bytes));
+            add_candidate(job, docid, query, store_text(keep, text.data, text.bytes), number);
     }
     names_clear(&seen);
     return code;
@@ -297,7 +403,7 @@ static cli_exit read_collection(rerank_job *job, collection *c)
     memset(c->queries, 0, c->run.qids.n * sizeof *c->queries);
     memset(c->docs, 0, c->run.docs.n * sizeof *c->docs);
     code = read_queries(c, job->queries_path);
-    if (code == CLI_OK) code = read_corpus(job, c);
+    if (code == CLI_OK && job->corpus_path) code = read_corpus(job, c);
     return code;
 }
 
@@ -311,9 +417,13 @@ static cli_exit check_collection(const rerank_job *job, const collection *c)
                             topic->found[0].line, c->run.qids.texts[q], job->queries_path);
         for (size_t i = 0; i < topic->n_found; i++) {
             const retrieved *item = &topic->found[i];
-            if (!c->docs[item->doc].data)
+            const char *docid = c->run.docs.texts[item->doc];
+            int there = job->embedded.file ? embedded_number(&job->embedded, docid) != NAME_NONE
+                                           : c->docs[item->doc].data != NULL;
+            if (!there)
                 return cli_fail(CLI_USAGE, "%s:%zu: document %s is not in %s", job->run_path,
-                                item->line, c->run.docs.texts[item->doc], job->corpus_path);
+                                item->line, docid,
+                                job->embedded.file ? job->embeddings_path : job->corpus_path);
         }
     }
     return CLI_OK;
@@ -334,7 +444,9 @@ static cli_exit rerank_collection(rerank_job *job, opened_model *opened, const c
         begin_request(job, c->run.qids.texts[q]);
         for (size_t i = 0; i < topic->n_found && i < depth; i++) {
             size_t doc = topic->found[i].doc;
-            add_candidate(job, c->run.docs.texts[doc], c->queries[q], c->docs[doc]);
+            const char *docid = c->run.docs.texts[doc];
+            size_t number = job->embedded.file ? embedded_number(&job->embedded, docid) : NAME_NONE;
+            add_candidate(job, docid, c->queries[q], c->docs[doc], number);
         }
         if (job->n >= GROUP_PAIRS || q + 1 == c->run.qids.n) code = flush_group(job, opened, out);
     }
@@ -351,11 +463,13 @@ static void clear_collection(collection *c)
 
 static cli_exit check_usage(const cli_command *self, const rerank_job *job, int n_files)
 {
-    int n_given =
-        (job->run_path != NULL) + (job->queries_path != NULL) + (job->corpus_path != NULL);
+    int n_given = (job->run_path != NULL) + (job->queries_path != NULL);
+    int has_texts = job->corpus_path != NULL, has_vectors = job->embeddings_path != NULL;
     if (!job->model.path) return options_misuse(self, "no model: -m MODEL");
-    if (n_given != 0 && n_given != 3)
-        return options_misuse(self, "--run, --queries and --corpus go together");
+    if (has_texts && has_vectors)
+        return options_misuse(self, "--corpus and --embeddings exclude each other");
+    if (n_given == 1 || (n_given == 2 && !has_texts && !has_vectors) || (n_given == 0 && has_texts))
+        return options_misuse(self, "--run, --queries and --corpus (or --embeddings) go together");
     if (n_given && n_files)
         return options_misuse(self, "requests from a FILE or from --run, not both");
     if (!trec_name_is_plain(job->tag)) return options_misuse(self, "--tag is one word");
@@ -375,6 +489,9 @@ static cli_exit run(const cli_command *self, int argc, char **argv)
         {"corpus", 0, OPTION_TEXT, &job.corpus_path, "JSONL",
          "its documents, {\"docid\",\"text\"} a line; also BEIR's corpus.jsonl and docid<TAB>text",
          0, 0, NULL},
+        {"embeddings", 0, OPTION_TEXT, &job.embeddings_path, "EMB",
+         "ColBERT documents as crank encode wrote them, by their ids: no texts are read", 0, 0,
+         NULL},
         {"depth", 0, OPTION_COUNT, &job.depth, "N", "the first N candidates of each query; all", 1,
          0, NULL},
         {"top-k", 0, OPTION_COUNT, &job.model.top_k, "N", "write the best N of each query; all", 1,
@@ -393,9 +510,10 @@ static cli_exit run(const cli_command *self, int argc, char **argv)
     records lines = {0};
     collection texts = {0};
     output *out = NULL;
-    if (job.run_path)
+    if (job.embeddings_path) code = open_embedded(&job.embedded, job.embeddings_path);
+    if (code == CLI_OK && job.run_path)
         code = read_collection(&job, &texts);
-    else
+    else if (code == CLI_OK)
         code = records_open(&lines, files.n ? files.at[0] : "-", FORMAT_JSONL);
     if (code == CLI_OK && job.run_path) code = check_collection(&job, &texts);
     if (code == CLI_OK) code = model_open(&opened, &job.model, 1);
@@ -415,6 +533,7 @@ static cli_exit run(const cli_command *self, int argc, char **argv)
     model_close(&opened);
     records_close(&lines);
     clear_collection(&texts);
+    close_embedded(&job.embedded);
     free(job.requests);
     free(job.candidates);
     free(job.pairs);
@@ -431,9 +550,13 @@ const cli_command rerank_command = {
         "of the\n"
         "trade: --run R --queries TSV --corpus JSONL, each of which may be .gz. Scores have 9\n"
         "significant digits; equal scores keep the candidates' order (trec_eval and crank eval\n"
-        "order them by docid, falling).",
+        "order them by docid, falling). With --embeddings documents are named by their docid "
+        "alone\n"
+        "(no \"text\", no --corpus), and only queries are encoded.",
     .example = "  crank rerank -m MODEL requests.jsonl -o minilm.run\n"
                "  crank rerank -m MODEL --run bm25.run.gz --queries queries.tsv \\\n"
-               "      --corpus corpus.jsonl.gz --depth 100 -o minilm.run",
+               "      --corpus corpus.jsonl.gz --depth 100 -o minilm.run\n"
+               "  crank rerank -m colbertv2.0 --run bm25.run --queries q.tsv --embeddings docs.emb "
+               "-o c.run",
     .run = run,
 };

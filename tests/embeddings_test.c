@@ -577,3 +577,69 @@ Test(embeddings, commands_encode_and_rank)
     commands_expect_code(&kept, 2);
     process_free(&kept);
 }
+
+/* Requests of 1, 20 and no documents, out of order: the scores are those of the texts. */
+Test(embeddings, rerank_takes_documents_by_their_ids)
+{
+    char dir[512], docs[8192], path[600], texts_too[16384], ids_alone[2048];
+    char run_path[600], queries_path[600], queries[64] = "q1\tw99 w84\nq2\tw7\n", run[2048];
+    make_folder(dir, "emb-rerank", 30, 1);
+    make_documents();
+    size_t used = 0, t = 0, a = 0, n_run = 0;
+    t += (size_t)sprintf(texts_too, "{\"qid\": \"q1\", \"query\": \"w99 w84\", \"docs\": [");
+    a += (size_t)sprintf(ids_alone, "{\"qid\": \"q1\", \"query\": \"w99 w84\", \"docs\": [");
+    for (int i = 0; i < 20; i++) {
+        int d = i * 7 % 20;
+        used += (size_t)sprintf(docs + used, "{\"id\": \"d%d\", \"text\": \"%.*s\"}\n", i,
+                                (int)texts[i].bytes, texts[i].data);
+        t += (size_t)sprintf(texts_too + t, "%s{\"docid\": \"d%d\", \"text\": \"%.*s\"}",
+                             i ? ", " : "", d, (int)texts[d].bytes, texts[d].data);
+        a += (size_t)sprintf(ids_alone + a, "%s{\"docid\": \"d%d\"}", i ? ", " : "", d);
+        n_run += (size_t)sprintf(run + n_run, "q1 Q0 d%d %d %d x\n", d, i + 1, 100 - i);
+    }
+    sprintf(run + n_run, "q2 Q0 d5 1 1 x\n");
+    sprintf(texts_too + t,
+            "]}\n{\"qid\": \"none\", \"query\": \"w1\", \"docs\": []}\n{\"qid\": \"q2\", "
+            "\"query\": \"w7\", \"docs\": [{\"docid\": \"d5\", \"text\": \"%.*s\"}]}\n",
+            (int)texts[5].bytes, texts[5].data);
+    sprintf(ids_alone + a, "]}\n{\"qid\": \"none\", \"query\": \"w1\", \"docs\": []}\n{\"qid\": "
+                           "\"q2\", \"query\": \"w7\", \"docs\": [{\"docid\": \"d5\"}]}\n");
+    snprintf(path, sizeof path, "%s/docs.emb", dir);
+    snprintf(run_path, sizeof run_path, "%s/first.run", dir);
+    snprintf(queries_path, sizeof queries_path, "%s/queries.tsv", dir);
+    tiny_write(dir, "first.run", run, strlen(run));
+    tiny_write(dir, "queries.tsv", queries, strlen(queries));
+    process_result r = commands_run(docs, "encode", "-m", dir, "-o", path, NULL);
+    commands_expect_code(&r, 0);
+    process_free(&r);
+
+    process_result direct = commands_run(texts_too, "rerank", "-m", dir, NULL);
+    commands_expect_code(&direct, 0);
+    cr_expect_eq(commands_count_lines(direct.out), 21);
+    process_result kept = commands_run(ids_alone, "rerank", "-m", dir, "--embeddings", path, NULL);
+    commands_expect_code(&kept, 0);
+    cr_expect_str_eq(kept.out, direct.out);
+    process_free(&kept);
+    kept = commands_run(NULL, "rerank", "-m", dir, "--run", run_path, "--queries", queries_path,
+                        "--embeddings", path, NULL);
+    commands_expect_code(&kept, 0);
+    cr_expect_str_eq(kept.out, direct.out);
+    process_free(&kept);
+    process_free(&direct);
+
+    const char *other = "{\"qid\": \"q\", \"query\": \"x\", \"docs\": [{\"docid\": \"d20\"}]}\n";
+    kept = commands_run(other, "rerank", "-m", dir, "--embeddings", path, NULL);
+    commands_expect_code(&kept, 2);
+    cr_expect(strstr(kept.err, "\"docs[0].docid\" d20 is not in") != NULL, "%s", kept.err);
+    process_free(&kept);
+    tiny_write(dir, "first.run", "q1 Q0 d99 1 1 x\n", strlen("q1 Q0 d99 1 1 x\n"));
+    kept = commands_run(NULL, "rerank", "-m", dir, "--run", run_path, "--queries", queries_path,
+                        "--embeddings", path, NULL);
+    commands_expect_code(&kept, 2);
+    cr_expect(strstr(kept.err, ":1: document d99 is not in") != NULL, "%s", kept.err);
+    process_free(&kept);
+    kept = commands_run(NULL, "rerank", "-m", dir, "--run", run_path, "--queries", queries_path,
+                        "--embeddings", path, "--corpus", path, NULL);
+    commands_expect_code(&kept, 2);
+    process_free(&kept);
+}

@@ -12,6 +12,7 @@
 #include "support/commands.h"
 #include "support/golden.h"
 #include "support/tiny_model.h"
+#include "weights/safetensors.h"
 
 #define N_DOCS 7
 
@@ -176,6 +177,68 @@ Test(ranker, an_encoder_with_a_head)
     close_fixture(&first);
     close_fixture(&mean);
     close_fixture(&pair);
+}
+
+/* The folder's weights with a head of two labels: each of its rows twice. */
+static void double_head(const char *dir)
+{
+    char path[1600], twice[1700];
+    crank_error error = {0};
+    safetensors *file = NULL;
+    st_writer *writer = NULL;
+    snprintf(path, sizeof path, "%s/model.safetensors", dir);
+    snprintf(twice, sizeof twice, "%s.twice", path);
+    cr_assert_eq(safetensors_open(&file, path, &error), CRANK_OK, "%s", error.message);
+    cr_assert_eq(st_writer_open(&writer, twice, ST_WRITER_PLAIN, &error), CRANK_OK);
+    size_t n = safetensors_count(file);
+    for (int pass = 0; pass < 2; pass++) { /* declared, then written */
+        for (size_t i = 0; i < n; i++) {
+            const st_tensor *t = safetensors_at(file, i);
+            bool head = strcmp(t->name, "dense.weight") == 0 || strcmp(t->name, "dense.bias") == 0;
+            int64_t shape[ST_MAX_RANK];
+            memcpy(shape, t->shape, sizeof shape);
+            if (head) shape[0] *= 2;
+            if (pass == 0) {
+                cr_assert_eq(st_writer_tensor(writer, t->name, t->type, t->rank, shape, &error),
+                             CRANK_OK);
+                continue;
+            }
+            void *data = malloc(t->bytes);
+            cr_assert_eq(safetensors_read(file, t, data, &error), CRANK_OK);
+            for (int copy = 0; copy < (head ? 2 : 1); copy++)
+                cr_assert_eq(st_writer_write(writer, data, t->bytes, &error), CRANK_OK);
+            free(data);
+        }
+    }
+    cr_assert_eq(st_writer_commit(writer, &error), CRANK_OK, "%s", error.message);
+    st_writer_close(writer);
+    safetensors_close(file);
+    cr_assert_eq(rename(twice, path), 0);
+}
+
+/* A prompt asks one question: of several labels only the first would count, so they are refused,
+ * by name or by option; without a prompt they are labels like any other's. */
+Test(ranker, several_labels_have_no_prompt)
+{
+    static const char *const names[] = {"rankt5-enc", "plain"};
+    fixture f;
+    for (int i = 0; i < 2; i++) {
+        open_fixture(&f, "ranker-t5-encoder", names[i], NULL, NULL);
+        double_head(f.dir);
+        process_result asked = commands_run(NULL, "info", f.dir, "--prompt",
+                                            "Query: {q} Document: {d}", "--device", "ref", NULL);
+        cr_expect_eq(asked.exit_code, 3);
+        cr_expect(strstr(asked.err, "the classifier has 2 labels, expected 1 of a ranker") != NULL,
+                  "%s", asked.err);
+        process_free(&asked);
+        process_result info = commands_run(NULL, "info", f.dir, "--device", "ref", "--json", NULL);
+        cr_expect_eq(info.exit_code, i == 0 ? 3 : 0, "%s: %s", names[i], info.err);
+        cr_expect(strstr(i == 0 ? info.err : info.out, i == 0 ? "2 labels" : "\"labels\":2") !=
+                      NULL,
+                  "%s %s", info.err, info.out);
+        process_free(&info);
+        close_fixture(&f);
+    }
 }
 
 Test(ranker, a_conversion_keeps_what_is_asked)
