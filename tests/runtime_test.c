@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "crank.h"
 #include "support/golden.h"
@@ -171,7 +172,7 @@ Test(tiny, converted)
     for (size_t i = 0; i < sizeof tiny / sizeof tiny[0]; i++) {
         char dir[512], file[512];
         cr_assert(golden_find(dir, tiny[i]));
-        snprintf(file, sizeof file, CRANK_BINARY_DIR "/%s.crank", tiny[i]);
+        snprintf(file, sizeof file, CRANK_BINARY_DIR "/%s.%ld.crank", tiny[i], (long)getpid());
         crank_error error = {0};
         crank_convert_options options = {.size = sizeof options, .dtype = CRANK_DTYPE_F32};
         crank_status status = crank_convert(dir, file, &options, &error);

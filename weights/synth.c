@@ -390,6 +390,8 @@ crank_status synth_write(const char *dir, const synth_shape *shape, dtype type, 
 out:
     if (status != CRANK_OK) {
         for (int i = 0; i < done; i++) unlink(paths[i]);
+        /* A file whose folder could not be synced stays; in a new folder it is ours alone. */
+        if (made && done < N_FILES && paths[done] != NULL) unlink(paths[done]);
         if (made) rmdir(dir);
     }
     for (int i = 0; i < N_FILES; i++) mem_free(paths[i]);

@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "support/golden.h"
+#include "support/process.h"
 
 static void fail(const char *what, const char *path)
 {
@@ -58,12 +59,32 @@ static void write_vocabulary(const char *dir)
     tiny_write(dir, "tokenizer_config.json", settings, sizeof settings - 1);
 }
 
+/* What this process has made; a child that ends leaves it alone. */
+static char made[8][512];
+static int n_made;
+static pid_t maker;
+
+static void remove_made(void)
+{
+    if (getpid() != maker) return;
+    for (int i = 0; i < n_made; i++) process_remove_folder(made[i]);
+}
+
+static void remove_at_exit(const char *dir)
+{
+    if (n_made == sizeof made / sizeof made[0]) fail("one folder too many for a test:", dir);
+    maker = getpid();
+    if (n_made == 0) atexit(remove_made);
+    snprintf(made[n_made++], sizeof made[0], "%s", dir);
+}
+
 int tiny_model_make(char dir[512], const char *test_name)
 {
     char golden_dir[512], from[1024], to[1024];
     if (!golden_find(golden_dir, "bert-h64")) return 0;
     snprintf(dir, 512, CRANK_BINARY_DIR "/tiny.%s.%ld", test_name, (long)getpid());
     if (mkdir(dir, 0777) != 0 && errno != EEXIST) fail("cannot make", dir);
+    remove_at_exit(dir);
     static const char *const files[] = {"config.json", "model.safetensors"};
     for (size_t i = 0; i < 2; i++) {
         snprintf(from, sizeof from, "%s/%s", golden_dir, files[i]);

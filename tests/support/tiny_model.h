@@ -1,6 +1,7 @@
 /* A tiny model folder with a tokenizer, for tests of the whole path: the golden bert-h64 weights
  * and a WordPiece vocabulary of 300 entries ("w5" ..., letters and "##" letters, so that any ASCII
- * text has tokens). Made in a fresh folder under the build folder. */
+ * text has tokens). Made in a fresh folder under the build folder,
+ * which goes when the test's process ends. */
 #ifndef CRANK_TESTS_TINY_MODEL_H
 #define CRANK_TESTS_TINY_MODEL_H
 
