@@ -102,39 +102,6 @@ static crank_status count(const lab *l, bench_side *s, outcome *o, crank_error *
     return CRANK_OK;
 }
 
-/* Compares with the reference on the subject's own rounded weights. */
-static crank_status compare(bench_side *subject, const bench_case *c, const bench_weights *w,
-                            outcome *o, crank_error *error)
-{
-    bench_side reference = {.ctx = {.backend = &ops_backend_ref}};
-    float *weight = bench_side_unpack(subject), *expected = NULL, *found = NULL;
-    size_t n;
-    crank_status status = CRANK_OK;
-    CRANK_TRY_GOTO(ops_backend_ref.open(&reference.ctx.device, NULL, error));
-    CRANK_TRY_GOTO(bench_side_open(&reference, c, w, weight, error));
-    expected = bench_side_result(&reference, &n);
-    found = bench_side_result(subject, &n);
-    o->error = bench_worst_error(found, expected, n);
-    o->correct = o->error <= bench_tolerance[subject->ctx.dtype];
-out:
-    free(expected);
-    free(found);
-    free(weight);
-    bench_side_close(&reference);
-    if (reference.ctx.device != NULL) ops_backend_ref.close(reference.ctx.device);
-    return status;
-}
-
-/* The larger batch must begin with the bits of the smaller one. */
-static void compare_bits(bench_side *large, bench_side *small, outcome *o)
-{
-    size_t n_large, n;
-    float *all = bench_side_result(large, &n_large), *alone = bench_side_result(small, &n);
-    o->correct = o->correct && n <= n_large && memcmp(all, alone, n * sizeof *alone) == 0;
-    free(all);
-    free(alone);
-}
-
 static crank_status measure(lab *l, bench_side *s, outcome *o, crank_error *error)
 {
     bench_side_run(s);
@@ -153,28 +120,19 @@ static crank_status measure(lab *l, bench_side *s, outcome *o, crank_error *erro
     return cuda_lab_time(&s->ctx, LAB_REPEATS, &o->times, error);
 }
 
-static crank_status run_case(lab *l, const bench_case *c, ops_dtype dtype, outcome *o,
-                             crank_error *error)
+/* whole: NULL, or the larger batch that `first` is the beginning of. */
+static crank_status run_case(lab *l, const bench_case *first, const bench_case *whole,
+                             ops_dtype dtype, outcome *o, crank_error *error)
 {
-    bench_case repeated = *c;
-    repeated.b *= (int32_t)l->job->pairs;
-    bench_weights w = bench_weights_make(c);
-    bench_side one = {.ctx = {.backend = &ops_backend_cuda, .device = l->device, .dtype = dtype}};
-    bench_side many = one;
-    crank_status status = CRANK_OK;
+    bench_weights w = bench_weights_make(first);
+    bench_side side = {.ctx = {.backend = &ops_backend_cuda, .device = l->device, .dtype = dtype}};
+    bench_check check;
     *o = (outcome){.bound = ""};
-    CRANK_TRY_GOTO(bench_side_open(&one, c, &w, w.linear, error));
-    CRANK_TRY_GOTO(compare(&one, c, &w, o, error));
-    if (l->job->pairs == 1) {
-        if (o->correct) status = measure(l, &one, o, error);
-    } else {
-        CRANK_TRY_GOTO(bench_side_open(&many, &repeated, &w, w.linear, error));
-        compare_bits(&many, &one, o);
-        if (o->correct) status = measure(l, &many, o, error);
-    }
-out:
-    bench_side_close(&one);
-    bench_side_close(&many);
+    crank_status status = bench_side_open_checked(&side, first, whole, &w, &check, error);
+    o->correct = check.correct;
+    o->error = check.error;
+    if (status == CRANK_OK && o->correct) status = measure(l, &side, o, error);
+    bench_side_close(&side);
     bench_weights_free(&w);
     return status;
 }
@@ -185,33 +143,37 @@ out:
 /* Bytes that must move at least once: inputs, weights and outputs in their stored types. */
 static double least_bytes(const bench_case *c, ops_dtype dtype)
 {
-    double t = (double)c->b * c->s, b = c->b, d = c->k, e = ops_dtypes[dtype].bytes;
+    double t = c->first_rows ? c->b : bench_tokens(c), b = c->b, d = c->k;
+    double e = ops_dtypes[dtype].bytes;
     double both = dtype == OPS_INT8 ? 3 : 2; /* the result's forms */
     double width = c->heads > 0 ? (double)c->heads * c->k : d;
     switch (c->op) {
-    case BENCH_LINEAR:
+    case OPS_KIND_LINEAR:
         return t * d * e + (double)c->n * d * e + t * (c->gated ? c->n / 2 : c->n) * both;
-    case BENCH_RESIDUAL: return t * d * e + (double)c->n * d * e + t * c->n * (2 + both);
-    case BENCH_ATTENTION: return t * width * (6 + both);
-    case BENCH_ROWS: return t * width * 4 + b * width * (2 + both);
-    case BENCH_FOLDED: return t * width * 2 + 8 * width * width + b * width * (2 + both);
-    case BENCH_EMBED: return t * d * (12 + both);
-    case BENCH_NORM: return t * d * (2 + both);
-    case BENCH_ADD_NORM: return t * d * (4 + both);
-    case BENCH_AROUND: return t * d * (2 + c->n * both);
-    case BENCH_GATHER: return b * d * (2 + both);
-    case BENCH_POOL: return t * d * 2 + b * d * both;
-    case BENCH_BROADCAST: return t * d * both;
-    case BENCH_HEAD: return t * d * 2 + 4 * (d * d + d * c->n);
-    case BENCH_VECTORS: return t * d * 6;
+    case OPS_KIND_LINEAR_RESIDUAL_NORM:
+        return t * d * e + (double)c->n * d * e + t * c->n * (2 + both);
+    case OPS_KIND_ATTENTION: return t * width * (6 + both);
+    case OPS_KIND_ATTENTION_ROWS: return t * width * 4 + b * width * (2 + both);
+    case OPS_KIND_ATTENTION_ROWS_FOLDED:
+        return t * width * 2 + 8 * width * width + b * width * (2 + both);
+    case OPS_KIND_EMBED_NORM: return t * d * (12 + both);
+    case OPS_KIND_NORM: return t * d * (2 + both);
+    case OPS_KIND_ADD_NORM: return t * d * (4 + both);
+    case OPS_KIND_GATHER_AROUND: return t * d * (2 + c->n * both);
+    case OPS_KIND_GATHER_FIRST: return b * d * (2 + both);
+    case OPS_KIND_POOL: return t * d * 2 + b * d * both;
+    case OPS_KIND_BROADCAST: return t * d * both;
+    case OPS_KIND_HEAD: return t * d * 2 + 4 * (d * d + d * c->n);
+    case OPS_KIND_VECTORS: return t * d * 6;
+    case OPS_N_KINDS: break;
     }
     return 0;
 }
 
 /* Attention of an int8 model multiplies f16; small ops are f32 code bound by memory. */
-static bool on_tensor_cores(bench_op op)
+static bool on_tensor_cores(ops_kind op)
 {
-    return op == BENCH_LINEAR || op == BENCH_RESIDUAL || op == BENCH_ATTENTION;
+    return op == OPS_KIND_LINEAR || op == OPS_KIND_LINEAR_RESIDUAL_NORM || op == OPS_KIND_ATTENTION;
 }
 
 static void put_counters(const lab *l, const emu_counters *c)
@@ -241,7 +203,7 @@ static void print_outcome(const lab *l, const bench_case *c, ops_dtype dtype, co
     const bench_job *job = l->job;
     bool tensor = on_tensor_cores(c->op), timed = o->times.rounds > 0;
     bool counted = o->n_kernels > 0;
-    ops_dtype arithmetic = dtype == OPS_INT8 && c->op == BENCH_ATTENTION ? OPS_F16 : dtype;
+    ops_dtype arithmetic = dtype == OPS_INT8 && c->op == OPS_KIND_ATTENTION ? OPS_F16 : dtype;
     double amount = tensor ? bench_flops(c) : least_bytes(c, dtype);
     double rate = timed ? amount / o->times.median_us / 1e3 : 0;
     double peak = tensor ? l->peaks.gflops[arithmetic] : l->peaks.gbps;
@@ -250,7 +212,7 @@ static void print_outcome(const lab *l, const bench_case *c, ops_dtype dtype, co
     if (job->json) {
         printf("{\"op\":\"%s\",\"dtype\":\"%s\",\"device\":\"%s\",\"kernel\":\"%s\",\"shape\":"
                "\"%s\",\"model\":\"%s\",\"correct\":%s,\"error\":%.3g",
-               bench_op_names[c->op], ops_dtypes[dtype].name, counted ? "emu" : "cuda", o->names,
+               ops_kind_names[c->op], ops_dtypes[dtype].name, counted ? "emu" : "cuda", o->names,
                shape, c->model, o->correct ? "true" : "false", o->error);
         if (timed)
             printf(",\"median_us\":%.3f,\"best_us\":%.3f,\"runs\":%d,\"%s\":%.1f,\"peak\":%.1f,"
@@ -270,10 +232,10 @@ static void print_outcome(const lab *l, const bench_case *c, ops_dtype dtype, co
     } else if (!o->correct) {
         printf("%-22s %-5s %-26s WRONG: off by %.2g of the root mean square, or other bits in a "
                "larger batch\n",
-               bench_op_names[c->op], ops_dtypes[dtype].name, shape, o->error);
+               ops_kind_names[c->op], ops_dtypes[dtype].name, shape, o->error);
     } else if (timed) {
         printf("%-22s %-5s %-26s %9.2f us %9.1f %-7s %5.1f %% of %.0f  %s  %s\n",
-               bench_op_names[c->op], ops_dtypes[dtype].name, shape, o->times.median_us, rate,
+               ops_kind_names[c->op], ops_dtypes[dtype].name, shape, o->times.median_us, rate,
                tensor ? "GFLOP/s" : "GB/s", peak > 0 ? 100 * rate / peak : 0, peak, o->names,
                c->model);
     } else if (counted) {
@@ -285,10 +247,10 @@ static void print_outcome(const lab *l, const bench_case *c, ops_dtype dtype, co
         }
         printf("%-22s %-5s %-26s predicted %7.1f us (%s)  %8llu warp instructions %8llu sectors "
                "%5llu extra wavefronts  %s  %s\n",
-               bench_op_names[c->op], ops_dtypes[dtype].name, shape, o->predicted_us, o->bound,
+               ops_kind_names[c->op], ops_dtypes[dtype].name, shape, o->predicted_us, o->bound,
                warps, sectors, extra, o->names, c->model);
     } else {
-        printf("%-22s %-5s %-26s right, off by %.2g  %s  %s\n", bench_op_names[c->op],
+        printf("%-22s %-5s %-26s right, off by %.2g  %s  %s\n", ops_kind_names[c->op],
                ops_dtypes[dtype].name, shape, o->error, o->names, c->model);
     }
     fflush(stdout);
@@ -301,7 +263,8 @@ static void print_outcome(const lab *l, const bench_case *c, ops_dtype dtype, co
 static bool concerns(const bench_job *job, const bench_case *c, ops_dtype dtype)
 {
     if (job->variant == NULL || strcmp(job->variant, "cublaslt") != 0) return true;
-    return (c->op == BENCH_LINEAR || c->op == BENCH_RESIDUAL) && !c->gated && dtype != OPS_INT8;
+    return (c->op == OPS_KIND_LINEAR || c->op == OPS_KIND_LINEAR_RESIDUAL_NORM) && !c->gated &&
+           dtype != OPS_INT8;
 }
 
 static cli_exit run_cases(lab *l)
@@ -312,13 +275,14 @@ static cli_exit run_cases(lab *l)
     for (size_t d = 0; d < sizeof dtypes / sizeof dtypes[0]; d++) {
         for (size_t i = 0; i < n_bench_cases; i++) {
             outcome o;
-            if (!bench_wanted(job, &bench_cases[i], ops_dtypes[dtypes[d]].name)) continue;
-            if (!concerns(job, &bench_cases[i], dtypes[d])) continue;
+            const bench_case *c = &bench_cases[i];
+            if (!bench_wanted(job, c, ops_dtypes[dtypes[d]].name)) continue;
+            if (!concerns(job, c, dtypes[d])) continue;
             if (cli_stopped()) return CLI_OK;
-            if (run_case(l, &bench_cases[i], dtypes[d], &o, &error) != CRANK_OK)
-                return cli_fail_status(&error, 0);
-            bench_case shown = bench_cases[i];
+            bench_case shown = *c;
             shown.b *= (int32_t)job->pairs;
+            if (run_case(l, c, job->pairs > 1 ? &shown : NULL, dtypes[d], &o, &error) != CRANK_OK)
+                return cli_fail_status(&error, 0);
             if (!o.correct) job->n_wrong++;
             print_outcome(l, &shown, dtypes[d], &o);
         }
@@ -326,32 +290,86 @@ static cli_exit run_cases(lab *l)
     return CLI_OK;
 }
 
-cli_exit bench_ops_cuda(bench_job *job)
+static void lab_close(lab *l)
 {
-    lab l = {.job = job};
+    if (l->device != NULL) ops_backend_cuda.close(l->device);
+    if (l->emu.library != NULL) dlclose(l->emu.library);
+}
+
+/* Closed by lab_close, also after a failure. */
+static cli_exit lab_open(lab *l, bench_job *job)
+{
+    *l = (lab){.job = job};
     char emu_path[PATH_MAX];
     crank_model_options model;
     model_flags flags = {.device = job->device};
     model_options_of(&model, &flags, emu_path);
-    if (job->device.emulated) emulator_open(&l.emu, emu_path);
+    if (job->device.emulated) emulator_open(&l->emu, emu_path);
     ops_device_options options = {
         .ordinal = job->device.ordinal, .library_path = model.cuda_library, .isa = job->variant};
     crank_error error = {0};
-    cli_exit code = CLI_OK;
-    if (ops_backend_cuda.open(&l.device, &options, &error) != CRANK_OK)
-        code = cli_fail_status(&error, 0);
-    if (code == CLI_OK && !job->json)
-        printf("%s%s\n", ops_backend_cuda.describe(l.device),
+    if (ops_backend_cuda.open(&l->device, &options, &error) != CRANK_OK)
+        return cli_fail_status(&error, 0);
+    if (!job->json)
+        printf("%s%s\n", ops_backend_cuda.describe(l->device),
                job->device.emulated ? ": counters; microseconds are predicted for an H100, not "
                                       "measured (bench/roofline.h)"
                                     : "");
+    return CLI_OK;
+}
+
+cli_exit bench_ops_cuda(bench_job *job)
+{
+    lab l;
+    cli_exit code = lab_open(&l, job);
     if (code == CLI_OK) code = run_cases(&l);
-    if (l.device != NULL) {
-        char notes[512];
-        ops_backend_cuda.notes(l.device, notes, sizeof notes);
-        if (notes[0] != 0) cli_say("%s", notes);
-        ops_backend_cuda.close(l.device);
+    char notes[512] = "";
+    if (l.device != NULL) ops_backend_cuda.notes(l.device, notes, sizeof notes);
+    if (notes[0] != 0) cli_say("%s", notes);
+    lab_close(&l);
+    return code;
+}
+
+/* ---- as an engine of a replay ------------------------------------------------------------------
+ */
+
+static crank_status engine_run(bench_engine *e, const bench_case *first, const bench_case *whole,
+                               ops_dtype dtype, bench_outcome *result, crank_error *error)
+{
+    outcome o;
+    CRANK_TRY(run_case(e->state, first, whole, dtype, &o, error));
+    bool counted = o.n_kernels > 0;
+    *result = (bench_outcome){.correct = o.correct,
+                              .error = o.error,
+                              .us = counted ? o.predicted_us : o.times.median_us,
+                              .best_us = o.times.best_us,
+                              .runs = o.times.rounds,
+                              .bound = o.bound};
+    snprintf(result->kernels, sizeof result->kernels, "%s", o.names);
+    for (size_t i = 0; i < o.n_kernels; i++) {
+        result->warp_instructions += o.kernels[i].total_warp_instructions;
+        result->global_sectors += o.kernels[i].global_sectors;
+        result->extra_wavefronts += o.kernels[i].shared_extra_wavefronts;
     }
-    if (l.emu.library != NULL) dlclose(l.emu.library);
+    return CRANK_OK;
+}
+
+static void engine_close(bench_engine *e)
+{
+    lab_close(e->state);
+    free(e->state);
+    e->state = NULL;
+}
+
+cli_exit bench_cuda_open(bench_engine *e, bench_job *job)
+{
+    lab *l = cli_alloc(1, sizeof *l);
+    cli_exit code = lab_open(l, job);
+    *e = (bench_engine){.job = job,
+                        .backend = &ops_backend_cuda,
+                        .device = l->device,
+                        .state = l,
+                        .run = engine_run,
+                        .close = engine_close};
     return code;
 }

@@ -11,7 +11,8 @@
  *   special  exp, rcp, rsqrt, sqrt: half a warp instruction a cycle
  *   shared   128 bytes a cycle, plus the wavefronts that bank conflicts add
  *   memory   sectors of 32 bytes at 5.5 TB/s of the L2 cache, for operands that stay in it
- *   cublasLtMatmul: 66 % of the tensor peak, all multiprocessors alike; what it moves is not counted
+ *   cublasLtMatmul: 66 % of the tensor peak, all multiprocessors alike; what it moves is not
+ * counted
  *
  * The busiest multiprocessor has ceil(blocks / 132) blocks. Sources: NVIDIA's H100 data sheet; the
  * share of mma.sync from arXiv 2402.13499; the L2 rate, gap and floor are estimates. */

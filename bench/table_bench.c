@@ -24,7 +24,6 @@
 #include "cli/options.h"
 #include "cli/output.h"
 #include "clock.h"
-#include "jsontext.h"
 
 enum { MAX_RUNS = 101, CHECK_PAIRS = 2, CHECK_TOKENS = 24 };
 
@@ -64,32 +63,6 @@ typedef struct measured {
 
 /* ---- inputs ---- */
 
-static cli_exit read_json(const char *path, json_t **root)
-{
-    *root = NULL;
-    input *in = NULL;
-    cli_exit code = input_open(&in, path);
-    char *text = NULL;
-    size_t bytes = 0;
-    while (code == CLI_OK) {
-        crank_text line;
-        code = input_line(in, &line);
-        if (code != CLI_OK || line.data == NULL) break;
-        text = cli_grow(text, bytes + line.bytes + 1, 1);
-        memcpy(text + bytes, line.data, line.bytes);
-        bytes += line.bytes;
-        text[bytes++] = '\n';
-    }
-    input_close(in);
-    crank_error error = {0};
-    static const jsontext_limits limits = {JSONTEXT_OBJECT, 8, 1000000};
-    if (code == CLI_OK &&
-        jsontext_tree(root, path, text != NULL ? text : "", bytes, &limits, &error) != CRANK_OK)
-        code = cli_fail(CLI_USAGE, "%s", error.message);
-    free(text);
-    return code;
-}
-
 /* What a count of tokens may be; anything else in the file is taken for the nearest. */
 static json_int_t length_at(const json_t *array, size_t i)
 {
@@ -108,7 +81,8 @@ static cli_exit read_lengths(table_job *job)
         return CLI_OK;
     }
     json_t *root;
-    cli_exit code = read_json(job->lengths_path, &root);
+    static const jsontext_limits limits = {JSONTEXT_OBJECT, 8, 1000000};
+    cli_exit code = input_json(&root, job->lengths_path, &limits, SIZE_MAX);
     if (code != CLI_OK) return code;
     json_t *set = json_object_get(json_object_get(root, "sets"), job->lengths_set);
     json_t *requests = json_object_get(set, "requests");

@@ -173,6 +173,36 @@ cli_exit input_bad(const input *in, const char *format, ...)
     return cli_fail(CLI_USAGE, "%s:%zu: %s", in->name, in->line_number, reason);
 }
 
+cli_exit input_json(struct json_t **root, const char *path, const jsontext_limits *limits,
+                    size_t max_bytes)
+{
+    *root = NULL;
+    input *in = NULL;
+    cli_exit code = input_open(&in, path);
+    char *text = NULL;
+    size_t bytes = 0;
+    while (code == CLI_OK) {
+        crank_text line;
+        code = input_line(in, &line);
+        if (code != CLI_OK || line.data == NULL) break;
+        if (line.bytes >= max_bytes - bytes) {
+            code = cli_fail(CLI_USAGE, "%s: larger than %zu bytes", path, max_bytes);
+            break;
+        }
+        text = cli_grow(text, bytes + line.bytes + 1, 1);
+        memcpy(text + bytes, line.data, line.bytes);
+        bytes += line.bytes;
+        text[bytes++] = '\n';
+    }
+    input_close(in);
+    crank_error error = {0};
+    if (code == CLI_OK &&
+        jsontext_tree(root, path, text != NULL ? text : "", bytes, limits, &error) != CRANK_OK)
+        code = cli_fail(CLI_USAGE, "%s", error.message);
+    free(text);
+    return code;
+}
+
 struct store_block {
     store_block *next;
     size_t capacity, used;

@@ -5,6 +5,7 @@
 #define CRANK_CLI_INPUT_H
 
 #include "cli/cli.h"
+#include "jsontext.h"
 
 typedef struct input input;
 
@@ -26,6 +27,10 @@ cli_exit input_bad(const input *in, const char *format, ...) __attribute__((form
 
 /* Whether path ends in `suffix`, or in `suffix` and ".gz". */
 int input_has_suffix(const char *path, const char *suffix);
+
+/* A whole file of JSON, of at most max_bytes; *root is the caller's. */
+cli_exit input_json(struct json_t **root, const char *path, const jsontext_limits *limits,
+                    size_t max_bytes);
 
 /* Texts that outlive the line they came from: copies at addresses that never move. Zeroed is empty.
  */

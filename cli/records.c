@@ -128,3 +128,14 @@ cli_exit record_split(const records *r, crank_text line, crank_text *query, cran
     *document = (crank_text){tab + 1, line.bytes - query->bytes - 1};
     return CLI_OK;
 }
+
+cli_exit records_next_pair(records *r, crank_text *query, crank_text *document)
+{
+    crank_text line;
+    *query = *document = (crank_text){NULL, 0};
+    cli_exit code = records_next(r, &line);
+    if (code != CLI_OK || line.data == NULL) return code;
+    if (r->object == NULL) return record_split(r, line, query, document);
+    code = record_text(r, "query", 1, query);
+    return code == CLI_OK ? record_text(r, "document", 1, document) : code;
+}

@@ -41,6 +41,10 @@ cli_exit record_text_in(const records *r, const json_t *object, const char *wher
 cli_exit record_id_in(const records *r, const json_t *object, const char *where, const char *key,
                       int required, store *keep, const char **id);
 
+/* The next record as a pair: query<TAB>document, or {"query","document"}. At the end query->data is
+ * NULL. Borrowed until the next call. */
+cli_exit records_next_pair(records *r, crank_text *query, crank_text *document);
+
 /* Splits at the first tab. */
 cli_exit record_split(const records *r, crank_text line, crank_text *query, crank_text *document);
 

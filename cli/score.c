@@ -30,17 +30,10 @@ static cli_exit read_chunk(score_job *job)
     job->n = 0;
     crank_text last_query = {NULL, 0};
     while (job->n < CHUNK_PAIRS && job->keep.bytes < CHUNK_BYTES) {
-        crank_text line, query, document;
-        cli_exit code = records_next(&job->in, &line);
+        crank_text query, document;
+        cli_exit code = records_next_pair(&job->in, &query, &document);
         if (code != CLI_OK) return code;
-        if (!line.data) break;
-        if (job->in.object) {
-            code = record_text(&job->in, "query", 1, &query);
-            if (code == CLI_OK) code = record_text(&job->in, "document", 1, &document);
-        } else {
-            code = record_split(&job->in, line, &query, &document);
-        }
-        if (code != CLI_OK) return code;
+        if (!query.data) break;
         /* A run of pairs with one query keeps one copy of it. */
         if (!last_query.data || last_query.bytes != query.bytes ||
             memcmp(last_query.data, query.data, query.bytes) != 0)

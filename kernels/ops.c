@@ -19,6 +19,12 @@ const char *const ops_activation_names[OPS_N_ACTIVATIONS] = {
     [OPS_RELU] = "relu",         [OPS_TANH] = "tanh", [OPS_SILU] = "silu",
 };
 
+const char *const ops_kind_names[OPS_N_KINDS] = {
+#define ROW(id, text) [id] = text,
+    OPS_KIND_LIST(ROW)
+#undef ROW
+};
+
 const ops_layout *ops_layout_by_name(const char *name)
 {
     for (size_t i = 0; ops_layouts[i] != NULL; i++) {
@@ -65,14 +71,21 @@ void ops_release(ops_context *ctx, size_t mark)
     ctx->workspace.used = mark;
 }
 
-/* True when the op should go on: no earlier failure, contract kept. */
-static bool proceed(ops_context *ctx, bool contract, const char *op)
+static bool kept(ops_context *ctx, bool contract, const char *op)
 {
     if (ctx->failure != CRANK_OK) return false;
     if (!contract) ops_fail(ctx, CRANK_INTERNAL, "%s: shapes or uses break the contract", op);
     ctx->op = op;
     ctx->n_ops++;
     return contract;
+}
+
+/* True when the op should go on: no earlier failure, contract kept. */
+static bool proceed(ops_context *ctx, bool contract, const ops_call *call)
+{
+    if (!kept(ctx, contract, ops_kind_names[call->kind])) return false;
+    if (ctx->recorder != NULL) ctx->recorder->record(ctx->recorder->user, call);
+    return true;
 }
 
 static bool has(const ops_tensor *t, int32_t rows, int32_t cols, unsigned uses)
@@ -92,14 +105,15 @@ static bool spans(const ops_context *ctx, const ops_attention *a)
 ops_tensor ops_new(ops_context *ctx, int32_t rows, int32_t cols, unsigned uses)
 {
     ops_tensor t = {.rows = rows, .cols = cols, .uses = uses};
-    if (proceed(ctx, rows >= 0 && cols > 0 && uses != 0, "tensor")) ctx->backend->tensor(ctx, &t);
+    if (kept(ctx, rows >= 0 && cols > 0 && uses != 0, "tensor")) ctx->backend->tensor(ctx, &t);
     return t;
 }
 
 void ops_embed_norm(ops_context *ctx, ops_tensor *out, const ops_embedding *e)
 {
     bool contract = out->rows == ctx->batch.n_tokens && out->cols == e->word.cols;
-    if (proceed(ctx, contract, "embed_norm")) ctx->backend->embed_norm(ctx, out, e);
+    ops_call call = {OPS_KIND_EMBED_NORM, .out = out, .embedding = e};
+    if (proceed(ctx, contract, &call)) ctx->backend->embed_norm(ctx, out, e);
 }
 
 void ops_linear_act(ops_context *ctx, ops_tensor *out, const ops_tensor *x, const ops_linear *w,
@@ -107,7 +121,8 @@ void ops_linear_act(ops_context *ctx, ops_tensor *out, const ops_tensor *x, cons
 {
     int32_t columns = w->gated ? w->n / 2 : w->n;
     bool contract = has(x, out->rows, w->k, OPS_USE_OPERAND) && out->cols == columns;
-    if (proceed(ctx, contract, "linear")) ctx->backend->linear(ctx, out, x, w, act);
+    ops_call call = {OPS_KIND_LINEAR, .out = out, .x = x, .linear = w, .activation = act};
+    if (proceed(ctx, contract, &call)) ctx->backend->linear(ctx, out, x, w, act);
 }
 
 void ops_linear_residual_norm(ops_context *ctx, ops_tensor *out, ops_tensor *sum,
@@ -118,7 +133,9 @@ void ops_linear_residual_norm(ops_context *ctx, ops_tensor *out, ops_tensor *sum
                     has(residual, out->rows, w->n, OPS_USE_VALUE) &&
                     (sum == NULL || has(sum, out->rows, w->n, OPS_USE_VALUE)) &&
                     (norm->kind == OPS_NORM_NONE || norm->width == w->n);
-    if (proceed(ctx, contract, "linear_residual_norm"))
+    ops_call call = {OPS_KIND_LINEAR_RESIDUAL_NORM, .out = out, .x = x, .linear = w, .norm = norm,
+                     .keeps_sum = sum != NULL};
+    if (proceed(ctx, contract, &call))
         ctx->backend->linear_residual_norm(ctx, out, sum, x, w, residual, norm);
 }
 
@@ -126,7 +143,8 @@ void ops_norm_rows(ops_context *ctx, ops_tensor *out, const ops_tensor *x, const
 {
     bool contract = has(x, out->rows, out->cols, OPS_USE_VALUE) &&
                     (norm->kind == OPS_NORM_NONE || norm->width == x->cols);
-    if (proceed(ctx, contract, "norm")) ctx->backend->norm(ctx, out, x, norm);
+    ops_call call = {OPS_KIND_NORM, .out = out, .x = x, .norm = norm};
+    if (proceed(ctx, contract, &call)) ctx->backend->norm(ctx, out, x, norm);
 }
 
 void ops_attention_full(ops_context *ctx, ops_tensor *out, const ops_tensor *qkv,
@@ -135,7 +153,8 @@ void ops_attention_full(ops_context *ctx, ops_tensor *out, const ops_tensor *qkv
     int32_t width = a->n_heads * a->head_width;
     bool contract = out->rows == ctx->batch.n_tokens && out->cols == width &&
                     has(qkv, out->rows, 3 * width, OPS_USE_VALUE) && spans(ctx, a);
-    if (proceed(ctx, contract, "attention")) ctx->backend->attention(ctx, out, qkv, a);
+    ops_call call = {OPS_KIND_ATTENTION, .out = out, .x = qkv, .attention = a};
+    if (proceed(ctx, contract, &call)) ctx->backend->attention(ctx, out, qkv, a);
 }
 
 void ops_attention_rows(ops_context *ctx, ops_tensor *out, const ops_tensor *q,
@@ -145,7 +164,8 @@ void ops_attention_rows(ops_context *ctx, ops_tensor *out, const ops_tensor *q,
     bool contract = has(q, ctx->batch.n_sequences, width, OPS_USE_VALUE) &&
                     has(kv, ctx->batch.n_tokens, 2 * width, OPS_USE_VALUE) &&
                     out->rows == q->rows && out->cols == width && spans(ctx, a);
-    if (proceed(ctx, contract, "attention_rows")) ctx->backend->attention_rows(ctx, out, q, kv, a);
+    ops_call call = {OPS_KIND_ATTENTION_ROWS, .out = out, .x = kv, .attention = a};
+    if (proceed(ctx, contract, &call)) ctx->backend->attention_rows(ctx, out, q, kv, a);
 }
 
 void ops_attention_rows_folded(ops_context *ctx, ops_tensor *out, const ops_tensor *q,
@@ -156,8 +176,9 @@ void ops_attention_rows_folded(ops_context *ctx, ops_tensor *out, const ops_tens
                     has(x, ctx->batch.n_tokens, fold->d, OPS_USE_VALUE) && fold->n == width &&
                     out->rows == q->rows && out->cols == width && a->rope.cos == NULL &&
                     a->relative.index == NULL && spans(ctx, a);
-    if (proceed(ctx, contract, "attention_rows_folded"))
-        ctx->backend->attention_rows_folded(ctx, out, q, x, fold, a);
+    ops_call call = {OPS_KIND_ATTENTION_ROWS_FOLDED, .out = out, .x = x, .attention = a,
+                     .fold = fold};
+    if (proceed(ctx, contract, &call)) ctx->backend->attention_rows_folded(ctx, out, q, x, fold, a);
 }
 
 void ops_add_norm(ops_context *ctx, ops_tensor *out, const ops_tensor *x, const ops_tensor *y,
@@ -166,33 +187,38 @@ void ops_add_norm(ops_context *ctx, ops_tensor *out, const ops_tensor *x, const 
     bool contract = has(x, out->rows, out->cols, OPS_USE_VALUE) &&
                     has(y, out->rows, out->cols, OPS_USE_VALUE) &&
                     (norm->kind == OPS_NORM_NONE || norm->width == x->cols);
-    if (proceed(ctx, contract, "add_norm")) ctx->backend->add_norm(ctx, out, x, y, norm);
+    ops_call call = {OPS_KIND_ADD_NORM, .out = out, .x = x, .norm = norm};
+    if (proceed(ctx, contract, &call)) ctx->backend->add_norm(ctx, out, x, y, norm);
 }
 
 void ops_gather_around(ops_context *ctx, ops_tensor *out, const ops_tensor *x)
 {
     bool contract = has(x, ctx->batch.n_tokens, x->cols, OPS_USE_VALUE) && out->rows == x->rows &&
                     out->cols % x->cols == 0 && out->cols / x->cols % 2 == 1;
-    if (proceed(ctx, contract, "gather_around")) ctx->backend->gather_around(ctx, out, x);
+    ops_call call = {OPS_KIND_GATHER_AROUND, .out = out, .x = x};
+    if (proceed(ctx, contract, &call)) ctx->backend->gather_around(ctx, out, x);
 }
 
 void ops_gather_first(ops_context *ctx, ops_tensor *out, const ops_tensor *x)
 {
     bool contract = has(x, ctx->batch.n_tokens, out->cols, OPS_USE_VALUE) &&
                     out->rows == ctx->batch.n_sequences;
-    if (proceed(ctx, contract, "gather_first")) ctx->backend->gather_first(ctx, out, x);
+    ops_call call = {OPS_KIND_GATHER_FIRST, .out = out, .x = x};
+    if (proceed(ctx, contract, &call)) ctx->backend->gather_first(ctx, out, x);
 }
 
 void ops_pool(ops_context *ctx, ops_tensor *out, const ops_tensor *x, ops_pool_kind kind)
 {
     bool contract = has(x, ctx->batch.n_tokens, out->cols, OPS_USE_VALUE) &&
                     has(out, ctx->batch.n_sequences, out->cols, OPS_USE_VALUE);
-    if (proceed(ctx, contract, "pool")) ctx->backend->pool(ctx, out, x, kind);
+    ops_call call = {OPS_KIND_POOL, .out = out, .x = x, .pool = kind};
+    if (proceed(ctx, contract, &call)) ctx->backend->pool(ctx, out, x, kind);
 }
 
 void ops_broadcast(ops_context *ctx, ops_tensor *out, const float *row)
 {
-    if (proceed(ctx, true, "broadcast")) ctx->backend->broadcast(ctx, out, row);
+    ops_call call = {OPS_KIND_BROADCAST, .out = out};
+    if (proceed(ctx, true, &call)) ctx->backend->broadcast(ctx, out, row);
 }
 
 void ops_head_logits(ops_context *ctx, float *logits, const ops_tensor *x, const ops_head *head)
@@ -200,12 +226,14 @@ void ops_head_logits(ops_context *ctx, float *logits, const ops_tensor *x, const
     int32_t inner = head->dense != NULL ? head->d_dense : head->d_in;
     bool contract = has(x, x->rows, head->d_in, OPS_USE_VALUE) && head->labels > 0 &&
                     (head->norm.kind == OPS_NORM_NONE || head->norm.width == inner);
-    if (proceed(ctx, contract, "head")) ctx->backend->head(ctx, logits, x, head);
+    ops_call call = {OPS_KIND_HEAD, .x = x, .head = head};
+    if (proceed(ctx, contract, &call)) ctx->backend->head(ctx, logits, x, head);
 }
 
 void ops_vectors(ops_context *ctx, float *vectors, const ops_tensor *x, bool normalize)
 {
-    if (proceed(ctx, (x->uses & OPS_USE_VALUE) != 0, "vectors"))
+    ops_call call = {OPS_KIND_VECTORS, .x = x, .normalize = normalize};
+    if (proceed(ctx, (x->uses & OPS_USE_VALUE) != 0, &call))
         ctx->backend->vectors(ctx, vectors, x, normalize);
 }
 

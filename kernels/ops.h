@@ -243,6 +243,55 @@ typedef struct ops_tracer {
     size_t capacity;
 } ops_tracer;
 
+/* The ops below, by name. X(enum, name) */
+#define OPS_KIND_LIST(X)                                                                           \
+    X(OPS_KIND_EMBED_NORM, "embed_norm")                                                           \
+    X(OPS_KIND_LINEAR, "linear")                                                                   \
+    X(OPS_KIND_LINEAR_RESIDUAL_NORM, "linear_residual_norm")                                       \
+    X(OPS_KIND_NORM, "norm")                                                                       \
+    X(OPS_KIND_ATTENTION, "attention")                                                             \
+    X(OPS_KIND_ATTENTION_ROWS, "attention_rows")                                                   \
+    X(OPS_KIND_ATTENTION_ROWS_FOLDED, "attention_rows_folded")                                     \
+    X(OPS_KIND_ADD_NORM, "add_norm")                                                               \
+    X(OPS_KIND_GATHER_FIRST, "gather_first")                                                       \
+    X(OPS_KIND_GATHER_AROUND, "gather_around")                                                     \
+    X(OPS_KIND_POOL, "pool")                                                                       \
+    X(OPS_KIND_BROADCAST, "broadcast")                                                             \
+    X(OPS_KIND_HEAD, "head")                                                                       \
+    X(OPS_KIND_VECTORS, "vectors")
+
+typedef enum ops_kind {
+#define OPS_KIND_ENUM(name, text) name,
+    OPS_KIND_LIST(OPS_KIND_ENUM)
+#undef OPS_KIND_ENUM
+        OPS_N_KINDS
+} ops_kind;
+extern const char *const ops_kind_names[OPS_N_KINDS];
+
+/* One op as a forward pass asked for it. What the op does not take is NULL or zero. */
+typedef struct ops_call {
+    ops_kind kind;
+    const ops_tensor *out; /* NULL: head, vectors */
+    const ops_tensor *x;   /* NULL: embed_norm, broadcast */
+    const ops_embedding *embedding;
+    const ops_linear *linear;
+    ops_activation activation;
+    const ops_norm *norm;
+    bool keeps_sum; /* linear_residual_norm */
+    const ops_attention *attention;
+    const ops_fold *fold;
+    ops_pool_kind pool;
+    const ops_head *head;
+    bool normalize; /* vectors */
+} ops_call;
+
+/* Told of every op before it runs, dry runs included: a forward pass run dry with one says what it
+ * is made of (bench/capture.c). */
+typedef struct ops_recorder {
+    void (*record)(void *user, const ops_call *call);
+    void *user;
+} ops_recorder;
+
 /* Bump allocator over one block (host or device addresses; never dereferenced here). */
 typedef struct ops_workspace {
     uint8_t *base;
@@ -263,6 +312,7 @@ struct ops_context {
     const ops_tracer *tracer; /* NULL: none */
     const char *op;           /* the op under way, by its name in this header; NULL before any */
     int32_t n_ops;            /* begun since ops_begin, to tell one op from the next */
+    const ops_recorder *recorder; /* NULL: none */
 };
 
 /* 64-byte aligned scratch until the next ops_release below it; NULL sets ctx->failure. In a dry run

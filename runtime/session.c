@@ -72,6 +72,18 @@ static int32_t max_sequences(const crank_session *s)
     return s->model->backend->splits_batches ? CPU_MAX_SEQUENCES : GPU_MAX_SEQUENCES;
 }
 
+crank_status session_run_dry(const crank_session *s, ops_context *ctx, const ops_batch *batch,
+                             crank_error *error)
+{
+    ctx->backend = s->model->backend;
+    ctx->device = s->model->device;
+    ctx->dtype = s->model->dtype;
+    ctx->dry = true;
+    ops_begin(ctx, batch);
+    model_forward(s->model, ctx, NULL);
+    return ops_end(ctx, error);
+}
+
 /* The forward pass itself, run dry, says what it needs: the largest micro-batch is one sequence of
  * `longest` tokens, or the budget's worth of tokens in the most sequences allowed. */
 static crank_status measure(const crank_session *s, int32_t n_tokens, int32_t longest,
@@ -85,17 +97,10 @@ static crank_status measure(const crank_session *s, int32_t n_tokens, int32_t lo
         int32_t end = longest + b - 1;
         starts[b] = b == n || end > n_tokens ? n_tokens : end;
     }
-    ops_context dry = {.backend = s->model->backend,
-                       .device = s->model->device,
-                       .dtype = s->model->dtype,
-                       .dry = true,
-                       .team = threads,
-                       .tracer = tracer};
+    ops_context dry = {.team = threads, .tracer = tracer};
     ops_batch batch = {
         .n_sequences = n, .n_tokens = n_tokens, .max_tokens = longest, .starts = starts};
-    ops_begin(&dry, &batch);
-    model_forward(s->model, &dry, NULL);
-    CRANK_TRY(ops_end(&dry, error));
+    CRANK_TRY(session_run_dry(s, &dry, &batch, error));
     *bytes = dry.workspace.peak;
     return CRANK_OK;
 }
@@ -291,6 +296,15 @@ crank_status session_run(crank_session *s, const pack_sequence *sequences, size_
     if (s->model->readout.kind == READOUT_TOKENS) r.token_rows = s->token_rows.data;
     r.n_batches = pack_plan(s->order.data, s->batches.data, s->counts.data, s->lengths.data, n,
                             s->batch_tokens, max_sequences(s));
+    if (s->observer != NULL) {
+        session_plan plan = {sequences, r.order, r.batches, r.n_batches};
+        s->observer->planned(s->observer->user, s, &plan);
+        size_t rows = 0;
+        for (size_t i = 0; i < n; i++)
+            rows += r.token_rows != NULL ? (size_t)sequences[i].length : 1;
+        memset(outputs, 0, rows * (size_t)s->model->readout.width * sizeof *outputs);
+        return CRANK_OK;
+    }
     pthread_mutex_init(&r.lock, NULL);
     ops_context *first = &s->workers[0].context;
     size_t n_batches = r.n_batches;

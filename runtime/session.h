@@ -34,8 +34,23 @@ struct crank_team {
     team *threads;
 };
 
+/* Micro-batches as planned: sequences[order[b->first]] .. are those of batch b. */
+typedef struct session_plan {
+    const pack_sequence *sequences;
+    const uint32_t *order;
+    const pack_batch *batches;
+    size_t n_batches;
+} session_plan;
+
+/* For captures: is told of every plan. Nothing of it runs then, and all outputs are zeros. */
+typedef struct session_observer {
+    void (*planned)(void *user, const crank_session *s, const session_plan *plan);
+    void *user;
+} session_observer;
+
 struct crank_session {
     const crank_model *model;
+    const session_observer *observer; /* NULL: none */
     team *threads, *owned_threads;
     crank_cache *cache;
     uint64_t cache_seed[2]; /* digest of model and settings */
@@ -61,6 +76,11 @@ crank_status session_run(crank_session *s, const pack_sequence *sequences, size_
 /* Sizes the workspaces for micro-batches of up to the session's budget and sequences of up to
  * `longest` tokens. tracer: NULL, or the one that will be set. */
 crank_status session_reserve(crank_session *s, int32_t longest, const ops_tracer *tracer,
+                             crank_error *error);
+
+/* The forward pass over a batch, of which starts and counts are read, run dry in ctx: tracer, team
+ * and recorder may be set, the rest is zero. ctx->workspace.peak is what it takes. */
+crank_status session_run_dry(const crank_session *s, ops_context *ctx, const ops_batch *batch,
                              crank_error *error);
 
 #endif
