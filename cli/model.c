@@ -41,7 +41,7 @@ void model_options_of(crank_model_options *options, const model_flags *flags, ch
         .device_ordinal = flags->device.ordinal,
         .dtype = (crank_dtype)flags->dtype,
         .isa = flags->isa,
-        .profiler_ranges = flags->nvtx,
+        .nvtx_library = flags->nvtx ? getenv("NVTX_INJECTION64_PATH") : NULL,
         .device_memory_bytes = flags->device_memory_mb << 20,
         .bi_encoder = flags->bi_encoder,
         .load_threads = (int)flags->threads,

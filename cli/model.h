@@ -45,8 +45,15 @@ extern const char *const progress_names[];   /* in the order of progress_mode */
          0,                                                                                        \
          0,                                                                                        \
          NULL},                                                                                    \
-        {"nvtx", 0, OPTION_FLAG, &(m)->nvtx, NULL, "cuda: name batches and ops for profilers",     \
-         0,      0, NULL},                                                                         \
+        {"nvtx",                                                                                   \
+         0,                                                                                        \
+         OPTION_FLAG,                                                                              \
+         &(m)->nvtx,                                                                               \
+         NULL,                                                                                     \
+         "cuda: name ops for the profiler that NVTX_INJECTION64_PATH names, as it sets it",        \
+         0,                                                                                        \
+         0,                                                                                        \
+         NULL},                                                                                    \
     {                                                                                              \
         "device-memory", 0, OPTION_COUNT, &(m)->device_memory_mb, "MB",                            \
             "budget on a GPU; what is free", 1, SIZE_MAX >> 20, NULL                               \

@@ -407,7 +407,8 @@ typedef struct ops_device_options {
                                    "cublaslt", "own": which GEMM (kernels/cuda/matmul.h) */
     const char *cublaslt_path;  /* cuda: another libcublasLt; NULL: library_path when that is given,
                                    else the system's, if anything asks for it */
-    bool profiler_ranges;       /* cuda: NVTX ranges around batches and ops (kernels/cuda/nvtx.h) */
+    const char *nvtx_path;      /* cuda: ranges around batches and ops for the profiler that this
+                                   library is (kernels/cuda/nvtx.h); NULL: none */
     size_t memory_budget_bytes; /* device memory; 0: what is free */
 } ops_device_options;
 

@@ -95,7 +95,8 @@ typedef struct crank_model_options {
     const char *reduction;     /* T5 rankers: logit, diff, log_softmax, probability, expectation */
     const char *cublaslt_library; /* another libcublasLt; NULL: cuda_library when that is given,
                                      else the system's, if it is wanted */
-    int profiler_ranges;          /* GPU: NVTX ranges around batches and ops, for profilers */
+    const char *nvtx_library; /* GPU: ranges named as the ops for the profiler that this library is:
+                                 pass on the environment's NVTX_INJECTION64_PATH; NULL: none */
 } crank_model_options;
 
 /* path: a Hugging Face folder (config.json, tokenizer.json or vocab.txt, model.safetensors or

@@ -47,7 +47,7 @@ static crank_status open_row(const device_row *row, const crank_model_options *o
         .library_path = options->cuda_library,
         .isa = options->isa,
         .cublaslt_path = options->cublaslt_library,
-        .profiler_ranges = options->profiler_ranges != 0,
+        .nvtx_path = options->nvtx_library,
         .memory_budget_bytes = options->device_memory_bytes,
     };
     CRANK_TRY(row->backend->open(device, &device_options, error));

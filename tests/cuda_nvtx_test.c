@@ -1,6 +1,6 @@
 #define _DEFAULT_SOURCE
-/* NVTX ranges: a library of ours is injected as a profiler's would be (tests/emu/nvtx_injection.c)
- * and tells which ranges there were. Each test is a process of its own, and NVTX looks for its
+/* NVTX ranges: a library of ours comes in as a profiler's would (tests/emu/nvtx_injection.c) and
+ * tells which ranges there were. Each test is a process of its own, and NVTX looks for its
  * library once a process. */
 #include <criterion/criterion.h>
 #include <dlfcn.h>
@@ -19,13 +19,13 @@
 static const int in_order[] = {0, 1, 2, 3, 4, 5, 6, 7};
 
 /* Scores the golden rows `times` times on a device with ranges or without. */
-static void run(const golden_rows *r, int ranges, int times, char *notes, size_t bytes)
+static void run(const golden_rows *r, const char *library, int times, char *notes, size_t bytes)
 {
     crank_model_options options = {.size = sizeof options,
                                    .device = CRANK_DEVICE_CUDA,
                                    .dtype = CRANK_DTYPE_F16,
                                    .cuda_library = cuda_library(),
-                                   .profiler_ranges = ranges,
+                                   .nvtx_library = library,
                                    .load_threads = 1};
     crank_session_options session_options = {.size = sizeof session_options, .n_threads = 1};
     crank_model *model;
@@ -100,7 +100,7 @@ Test(cuda_nvtx, ranges_are_named_nested_and_balanced)
     size_t n;
     int depth;
     if (!ready(&r, "ranges_are_named_nested_and_balanced")) return;
-    run(&r, 1, 3, notes, sizeof notes);
+    run(&r, INJECTION, 3, notes, sizeof notes);
     const nvtx_event *events = injected(&n);
     cr_assert_not_null(events, "NVTX has not loaded %s", INJECTION);
     cr_assert_lt(n, NVTX_EVENTS);
@@ -119,7 +119,7 @@ Test(cuda_nvtx, nothing_is_loaded_unless_asked_for)
     golden_rows r;
     size_t n;
     if (!ready(&r, "nothing_is_loaded_unless_asked_for")) return;
-    run(&r, 0, 3, notes, sizeof notes);
+    run(&r, NULL, 3, notes, sizeof notes);
     cr_expect_null(injected(&n));
     golden_rows_close(&r);
 }
@@ -130,7 +130,7 @@ Test(cuda_nvtx, a_build_without_the_header_says_so)
     golden_rows r;
     if (cuda_skipped("a_build_without_the_header_says_so") || !golden_rows_open(&r, "bert-h64"))
         return;
-    run(&r, 1, 1, notes, sizeof notes);
+    run(&r, INJECTION, 1, notes, sizeof notes);
     cr_expect_eq(strstr(notes, "no header") == NULL, cuda_range_built, "%s", notes);
     golden_rows_close(&r);
 }

@@ -214,7 +214,8 @@ static crank_status open_device(cuda_device *d, const ops_device_options *option
     CRANK_TRY(cuda_enter(d, error));
     d->budget_bytes = options->memory_budget_bytes;
     if (options->isa != NULL) snprintf(d->forced, sizeof d->forced, "%s", options->isa);
-    d->ranges = options->profiler_ranges;
+    d->ranges = options->nvtx_path != NULL;
+    if (d->ranges) cuda_range_open(options->nvtx_path);
     CRANK_TRY(load_kernels(d, error));
     /* The emulator brings its own cuBLASLt: NVIDIA's would look for a GPU. */
     cuda_matmul_open(d, d->forced,
