@@ -3,6 +3,9 @@
 #include <stdatomic.h>
 #include <stdint.h>
 #include <stdlib.h>
+#ifdef __GLIBC__
+#include <malloc.h>
+#endif
 
 static atomic_long fail_countdown = -1;
 
@@ -36,4 +39,11 @@ void *server_grow(void *old, size_t n, size_t size)
 void server_free(void *memory)
 {
     free(memory);
+}
+
+void server_trim(void)
+{
+#ifdef __GLIBC__
+    malloc_trim(0);
+#endif
 }

@@ -11,6 +11,8 @@ void *server_zero(size_t n, size_t size);
 /* NULL on failure; old stays as it was. */
 void *server_grow(void *old, size_t n, size_t size);
 void server_free(void *memory);
+/* Gives free pages back to the system, which malloc keeps: after a peak. */
+void server_trim(void);
 
 /* Tests: the n-th allocation from now (0: the next) fails, and only that one; negative: none. */
 void server_fail_nth(long n);

@@ -430,6 +430,5 @@ void dialect_request_free(dialect_request *request)
 {
     server_free(request->pairs);
     server_free(request->joined);
-    server_free(request->whole);
     *request = (dialect_request){0};
 }

@@ -11,8 +11,7 @@ static void put_string(text *out, const char *s)
 
 static const crank_text *document_of(const dialect_answer *a, const dialect_scored *r)
 {
-    const dialect_request *ask = a->request;
-    return ask->whole != NULL ? &ask->whole[r->index] : &ask->pairs[r->index].document;
+    return &a->request->pairs[r->index].document;
 }
 
 static void put_window(text *out, const dialect_answer *a, const dialect_scored *r)

@@ -129,8 +129,7 @@ typedef struct dialect_request {
     int priority;          /* -1000..1000; a lower number goes first */
     const char *user, *id; /* as sent, not NUL-terminated; NULL: absent */
     size_t user_bytes, id_bytes;
-    char *joined;      /* documents made of several fields; owned */
-    crank_text *whole; /* [n] documents as they came, when pairs hold less; owned; may be NULL */
+    char *joined; /* documents made of several fields; owned */
 } dialect_request;
 
 typedef struct dialect_scored {

@@ -22,6 +22,7 @@
 
 #define MAX_HEADERS 128
 #define REAPER_MS 20
+#define TRIM_US 1000000 /* memory is given back once in such a time, at most */
 #define SEND_LIMIT_US 60000000
 #define LAST_HANDSHAKES_US 50000 /* a round trip to a client, about */
 #define FIRST_BODY_BYTES 4096
@@ -109,7 +110,9 @@ static void *on_request_line(void *cls, const char *uri, struct MHD_Connection *
     size_t bytes = strlen(uri);
     r->path = server_alloc(bytes + 1, 1);
     if (r->path != NULL) memcpy(r->path, uri, bytes + 1);
-    atomic_fetch_add(&s->busy, 1);
+    long busy = atomic_fetch_add(&s->busy, 1) + 1;
+    if (busy > atomic_load_explicit(&s->most_busy, memory_order_relaxed))
+        atomic_store_explicit(&s->most_busy, busy, memory_order_relaxed);
     pthread_mutex_lock(&s->lock);
     c->r = r;
     if (c->phase == PHASE_IDLE) { /* the 5 s of a first request count from its connection */
@@ -163,6 +166,7 @@ static void on_completed(void *cls, struct MHD_Connection *mhd, void **slot,
     pthread_mutex_unlock(&s->lock);
     log_request(r);
     rerank_free(r);
+    tokenize_free(r);
     server_free(r->body);
     server_free(r->path);
     server_free(r);
@@ -468,7 +472,7 @@ static enum MHD_Result handle(void *cls, struct MHD_Connection *mhd, const char 
     }
     if (r->waited) {
         r->waited = 0;
-        return (enum MHD_Result)rerank_finish(r);
+        return (enum MHD_Result)r->finish(r);
     }
     return (enum MHD_Result)complete(r);
 }
@@ -549,9 +553,23 @@ static size_t look(server *s, struct pollfd *polls, connection **waiting, size_t
     return n_resumed;
 }
 
+/* What a peak of requests took stays with malloc, in pages of every thread that answers: when less
+ * than half of the peak is left they go back to the system, so that the resident memory is that of
+ * the load now and not of the worst moment since the start. */
+static int64_t trim(server *s, int64_t due_us)
+{
+    int64_t now = server_clock_us();
+    long busy = atomic_load(&s->busy);
+    if (now < due_us || 2 * busy >= atomic_load(&s->most_busy)) return due_us;
+    atomic_store(&s->most_busy, busy);
+    server_trim();
+    return now + TRIM_US;
+}
+
 static void *reap(void *argument)
 {
     server *s = argument;
+    int64_t trim_us = 0;
     size_t most = s->settings.max_connections;
     struct pollfd *polls = server_alloc(most, sizeof *polls);
     connection **waiting = server_alloc(most, sizeof *waiting);
@@ -559,6 +577,7 @@ static void *reap(void *argument)
     while (polls != NULL && waiting != NULL && resumed != NULL && s->reaping) {
         size_t n = look(s, polls, waiting, most, resumed);
         for (size_t i = 0; i < n; i++) MHD_resume_connection(resumed[i]);
+        trim_us = trim(s, trim_us);
         poll(NULL, 0, REAPER_MS);
     }
     server_free(polls);

@@ -14,7 +14,7 @@
 #define MAX_TIMEOUT_MS 3600000
 #define PRIORITY_STEP_US 10000 /* how much later a request may come and still go first, a step */
 
-static body_parser *thread_parser(server *s)
+body_parser *rerank_parser(server *s)
 {
     body_parser *parser = pthread_getspecific(s->parser_key);
     if (parser == NULL) {
@@ -27,7 +27,7 @@ static body_parser *thread_parser(server *s)
     return parser;
 }
 
-static int refuse_at(request *r, const char *fallback)
+int rerank_refuse_syntax(request *r, const char *fallback)
 {
     char message[320];
     const char *reason;
@@ -48,8 +48,7 @@ served_model *rerank_find_model(server *s, const char *name, size_t bytes)
     return s->n_models == 1 || name == NULL ? &s->models[0] : NULL;
 }
 
-/* 0: the header is there, but no whole number of 1 to MAX_TIMEOUT_MS. */
-static int read_deadline(request *r)
+int rerank_read_deadline(request *r)
 {
     uint64_t ms = r->s->settings.deadline_ms;
     const char *asked = server_header(r, "x-request-timeout-ms");
@@ -87,38 +86,15 @@ static void set_result(request *r, size_t i, const score_value *value)
                                      .window_bytes = value->window_bytes};
 }
 
-/* truncate=false: a pair that would be cut fails the request. Tokens are never more than bytes, so
- * that short texts need no look. */
-static int check_lengths(request *r, dialect_problem *problem)
-{
-    const crank_tokenizer *tokenizer = crank_model_tokenizer(r->model->model);
-    size_t most = r->ask.max_length != 0 ? r->ask.max_length : r->model->max_length;
-    for (size_t i = 0; i < r->ask.n; i++) {
-        const crank_pair *pair = &r->ask.pairs[i];
-        if (pair->query.bytes + pair->document.bytes + 8 <= most) continue;
-        crank_encoding encoding = {0};
-        crank_tokenize_options options = {.size = sizeof options};
-        crank_error error;
-        crank_status status =
-            crank_tokenize(tokenizer, pair->query, &pair->document, &options, &encoding, &error);
-        size_t n = encoding.n;
-        crank_encoding_free(&encoding);
-        if (status != CRANK_OK || n <= most) continue;
-        problem->fault = FAULT_TOO_LONG;
-        snprintf(problem->message, sizeof problem->message,
-                 "text %zu has %zu tokens with the query, the limit is %zu (and truncation is off)",
-                 i, n, most);
-        return 0;
-    }
-    return 1;
-}
-
-static crank_status count_tokens(const crank_tokenizer *tokenizer, crank_text query,
-                                 const crank_text *document, size_t *n, crank_error *error)
+static crank_status count_tokens(const request *r, crank_text query, const crank_text *document,
+                                 size_t *n, crank_error *error)
 {
     crank_encoding encoding = {0};
-    crank_tokenize_options options = {.size = sizeof options, .no_template = document == NULL};
-    CRANK_TRY(crank_tokenize(tokenizer, query, document, &options, &encoding, error));
+    crank_tokenize_options options = {.size = sizeof options,
+                                      .specials_as_text = r->model->specials_as_text,
+                                      .no_template = document == NULL};
+    CRANK_TRY(crank_tokenize(crank_model_tokenizer(r->model->model), query, document, &options,
+                             &encoding, error));
     *n = encoding.n;
     crank_encoding_free(&encoding);
     return CRANK_OK;
@@ -126,14 +102,14 @@ static crank_status count_tokens(const crank_tokenizer *tokenizer, crank_text qu
 
 /* How many tokens of a document the first max_windows windows beside this query cover: the layout
  * of CRANK_WINDOW. */
-static crank_status window_tokens(const request *r, const crank_tokenizer *tokenizer,
-                                  crank_text query, size_t *tokens, crank_error *error)
+static crank_status window_tokens(const request *r, crank_text query, size_t *tokens,
+                                  crank_error *error)
 {
     static const crank_text nothing = {"", 0};
     size_t length = r->ask.max_length != 0 ? r->ask.max_length : r->model->max_length;
     size_t n = r->ask.max_windows < 1000000 ? r->ask.max_windows : 1000000, own, pair;
-    CRANK_TRY(count_tokens(tokenizer, query, NULL, &own, error));
-    CRANK_TRY(count_tokens(tokenizer, query, &nothing, &pair, error));
+    CRANK_TRY(count_tokens(r, query, NULL, &own, error));
+    CRANK_TRY(count_tokens(r, query, &nothing, &pair, error));
     size_t added = pair - own;
     size_t room = length > added + 2 ? length - added : 2;
     size_t share = room - (own < room / 2 ? own : room / 2);
@@ -143,67 +119,75 @@ static crank_status window_tokens(const request *r, const crank_tokenizer *token
 }
 
 /* How many tokens of a document the request wants looked at; 0: all. */
-static crank_status document_limit(const request *r, const crank_tokenizer *tokenizer,
-                                   crank_text query, size_t *most, crank_error *error)
+static crank_status document_limit(const request *r, crank_text query, size_t *most,
+                                   crank_error *error)
 {
     size_t tokens = 0;
     *most = r->ask.max_document_tokens;
     /* Of what is cut once there is one chunk. */
     if (!r->model->windows || r->ask.max_windows == 0) return CRANK_OK;
-    CRANK_TRY(window_tokens(r, tokenizer, query, &tokens, error));
+    CRANK_TRY(window_tokens(r, query, &tokens, error));
     if (*most == 0 || tokens < *most) *most = tokens;
     return CRANK_OK;
 }
 
-/* Pairs' documents get shorter, answers still give them as they came. */
-static crank_status cut_document(request *r, const crank_tokenizer *tokenizer, size_t i,
-                                 size_t most, crank_error *error)
+/* truncate=false: a pair that would be cut fails the request. Short texts need the look, too:
+ * U+FDFA is three bytes and 18 letters. */
+static crank_status check_length(const request *r, size_t k, crank_error *error)
 {
-    crank_text *document = &r->ask.pairs[i].document;
-    size_t bytes;
-    CRANK_TRY(crank_cut(tokenizer, *document, most, r->model->specials_as_text, &bytes, error));
-    if (bytes == document->bytes) return CRANK_OK;
-    if (r->ask.whole == NULL) {
-        r->ask.whole = server_alloc(r->ask.n, sizeof *r->ask.whole);
-        if (r->ask.whole == NULL) return error->status = CRANK_OUT_OF_MEMORY;
-        for (size_t k = 0; k < r->ask.n; k++) r->ask.whole[k] = r->ask.pairs[k].document;
-    }
-    document->bytes = bytes;
-    return CRANK_OK;
+    const crank_pair *pair = &r->pairs[k];
+    size_t most = r->ask.max_length != 0 ? r->ask.max_length : r->model->max_length, n = 0;
+    CRANK_TRY(count_tokens(r, pair->query, &pair->document, &n, error));
+    if (n <= most) return CRANK_OK;
+    snprintf(error->message, sizeof error->message,
+             "text %zu has %zu tokens with the query, the limit is %zu (and truncation is off)",
+             r->missing[k], n, most);
+    return error->status = CRANK_LIMIT;
 }
 
-static crank_status cut_pairs(request *r, crank_error *error)
+/* A worker's, before it scores pairs [first, first + n): max_tokens_per_query, max_tokens_per_doc
+ * and max_chunks_per_doc make the job's pairs shorter (answers give documents as they came), and
+ * truncate=false is looked after. */
+static crank_status prepare_pairs(job *j, size_t first, size_t n, crank_error *error)
 {
+    request *r = j->user;
     const crank_tokenizer *tokenizer = crank_model_tokenizer(r->model->model);
+    int as_text = r->model->specials_as_text;
     crank_text before = {NULL, 0}, now = {NULL, 0};
     size_t most = 0;
-    for (size_t i = 0; i < r->ask.n; i++) {
-        crank_pair *pair = &r->ask.pairs[i];
-        if (i == 0 || pair->query.data != before.data || pair->query.bytes != before.bytes) {
+    for (size_t k = first; k < first + n; k++) {
+        crank_pair *pair = &r->pairs[k];
+        if (k == first || pair->query.data != before.data || pair->query.bytes != before.bytes) {
             before = now = pair->query;
-            if (r->ask.max_query_tokens > 0)
-                CRANK_TRY(crank_cut(tokenizer, before, r->ask.max_query_tokens,
-                                    r->model->specials_as_text, &now.bytes, error));
-            CRANK_TRY(document_limit(r, tokenizer, now, &most, error));
+            if (r->ask.max_query_tokens > 0 && before.bytes > 0)
+                CRANK_TRY(crank_cut(tokenizer, before, r->ask.max_query_tokens, as_text, &now.bytes,
+                                    error));
+            CRANK_TRY(document_limit(r, now, &most, error));
         }
         pair->query = now;
-        if (most > 0) CRANK_TRY(cut_document(r, tokenizer, i, most, error));
+        if (most > 0)
+            CRANK_TRY(
+                crank_cut(tokenizer, pair->document, most, as_text, &pair->document.bytes, error));
+        if (r->ask.refuse_long) CRANK_TRY(check_length(r, k, error));
     }
     return CRANK_OK;
 }
 
-/* max_tokens_per_query, max_tokens_per_doc, max_chunks_per_doc. */
-static int apply_limits(request *r, dialect_problem *problem)
+/* Limits of a text that are no tighter than the model's of the pair change nothing. */
+static void drop_idle_limits(request *r)
 {
-    const dialect_request *ask = &r->ask;
-    if (ask->max_query_tokens == 0 && ask->max_document_tokens == 0 && ask->max_windows == 0)
-        return 1;
-    crank_error error = {0};
-    if (cut_pairs(r, &error) == CRANK_OK) return 1;
-    problem->fault = error.status == CRANK_OUT_OF_MEMORY ? FAULT_MEMORY : FAULT_BACKEND;
-    snprintf(problem->message, sizeof problem->message, "%.200s",
-             problem->fault == FAULT_MEMORY ? "out of memory" : error.message);
-    return 0;
+    dialect_request *ask = &r->ask;
+    if (!r->model->windows) {
+        ask->max_windows = 0;
+        if (ask->max_document_tokens >= r->model->max_length) ask->max_document_tokens = 0;
+    }
+    if (ask->max_query_tokens >= r->model->max_length) ask->max_query_tokens = 0;
+}
+
+static int needs_preparing(const dialect_request *ask)
+{
+    return ask->max_query_tokens > 0 || ask->max_document_tokens > 0 || ask->max_windows > 0 ||
+           ask->refuse_long;
 }
 
 static void take_names(request *r)
@@ -217,11 +201,14 @@ static void take_names(request *r)
     r->user[n] = '\0';
 }
 
+/* Keys are of texts as they came: what a request's limits make of them belongs to the seed. */
 static score_key seed_of(const request *r)
 {
-    score_key seed = r->model->seed;
-    seed.low ^= (uint64_t)r->ask.max_length * 0x9E3779B97F4A7C15u;
-    return seed;
+    const dialect_request *ask = &r->ask;
+    uint64_t parts[7] = {r->model->seed.high,       r->model->seed.low,       ask->max_length,
+                         ask->max_query_tokens,     ask->max_document_tokens, ask->max_windows,
+                         (uint64_t)ask->refuse_long};
+    return scores_seed(parts, sizeof parts / sizeof parts[0]);
 }
 
 /* Fills results from the caches; what they do not know is listed in `missing`. */
@@ -235,12 +222,13 @@ static int look_up(request *r)
     if (r->results == NULL || r->missing == NULL || r->keys == NULL) return 0;
     int cached = (s->scores != NULL || s->redis != NULL) && r->model->per_pair;
     score_key query = {0, 0};
+    score_key seed = seed_of(r);
     size_t hits = 0;
     for (size_t i = 0; i < n; i++) {
         const crank_pair *pair = &r->ask.pairs[i];
         if (cached) {
             if (i == 0 || pair->query.data != pair[-1].query.data)
-                query = scores_query_key(seed_of(r), pair->query);
+                query = scores_query_key(seed, pair->query);
             r->keys[i] = scores_pair_key(query, pair->document);
         }
         score_value value;
@@ -306,29 +294,20 @@ static int answer(request *r)
     return server_answer(r, 200, "application/json", &out);
 }
 
-static int submit(request *r)
+int rerank_submit(request *r, const job *work, int (*finish)(request *r))
 {
     server *s = r->s;
-    size_t n = r->n_missing;
-    r->pairs = server_alloc(n, sizeof *r->pairs);
-    r->values = server_zero(n, sizeof *r->values);
-    if (r->pairs == NULL || r->values == NULL)
-        return server_refuse(r, FAULT_MEMORY, "out of memory", 0);
-    for (size_t k = 0; k < n; k++) r->pairs[k] = r->ask.pairs[r->missing[k]];
-    r->work = (job){.pairs = r->pairs,
-                    .n = n,
-                    .max_length = r->ask.max_length,
-                    .deadline_us = r->deadline_us,
-                    .delay_us = (int64_t)r->ask.priority * PRIORITY_STEP_US,
-                    .values = r->values,
-                    .done = server_job_done,
-                    .user = r};
+    r->work = *work;
+    r->work.deadline_us = r->deadline_us;
+    r->work.done = server_job_done;
+    r->work.user = r;
     switch (scheduler_admit(r->model->queue, &r->work)) {
     case REFUSED_FULL: return server_refuse(r, FAULT_OVERLOADED, "the queue is full", 0);
     case REFUSED_LATE:
         return server_refuse(r, FAULT_LATE, "the deadline cannot be met: nothing was computed", 0);
     case ADMITTED: break;
     }
+    r->finish = finish;
     r->waited = 1;
     MHD_suspend_connection(r->c->mhd);
     pthread_mutex_lock(&s->lock);
@@ -338,10 +317,29 @@ static int submit(request *r)
     return MHD_YES;
 }
 
+static int finish(request *r);
+
+static int submit(request *r)
+{
+    size_t n = r->n_missing;
+    r->pairs = server_alloc(n, sizeof *r->pairs);
+    r->values = server_zero(n, sizeof *r->values);
+    if (r->pairs == NULL || r->values == NULL)
+        return server_refuse(r, FAULT_MEMORY, "out of memory", 0);
+    for (size_t k = 0; k < n; k++) r->pairs[k] = r->ask.pairs[r->missing[k]];
+    job work = {.pairs = r->pairs,
+                .n = n,
+                .max_length = r->ask.max_length,
+                .delay_us = (int64_t)r->ask.priority * PRIORITY_STEP_US,
+                .values = r->values,
+                .prepare = needs_preparing(&r->ask) ? prepare_pairs : NULL};
+    return rerank_submit(r, &work, finish);
+}
+
 static int read_request(request *r, dialect_problem *problem)
 {
     server *s = r->s;
-    body_parser *parser = thread_parser(s);
+    body_parser *parser = rerank_parser(s);
     body_value root;
     body_outcome outcome = parser == NULL
                                ? BODY_NO_MEMORY
@@ -378,8 +376,8 @@ static int read_request(request *r, dialect_problem *problem)
         return 0;
     }
     take_names(r);
-    if (!apply_limits(r, problem)) return 0;
-    return !r->ask.refuse_long || check_lengths(r, problem);
+    drop_idle_limits(r);
+    return 1;
 }
 
 int rerank_begin(request *r)
@@ -389,11 +387,10 @@ int rerank_begin(request *r)
     if (!route_healthy(r->s) && atomic_load(&r->s->lost))
         return server_refuse(r, FAULT_UNHEALTHY, "the device failed", 0);
     if (!read_request(r, &problem)) {
-        if (problem.fault == FAULT_SYNTAX) return refuse_at(r, problem.message);
+        if (problem.fault == FAULT_SYNTAX) return rerank_refuse_syntax(r, problem.message);
         return server_refuse(r, problem.fault, problem.message, 0);
     }
-    if (!read_deadline(r))
-        return server_refuse(r, FAULT_SHAPE, "x-request-timeout-ms must be 1 to 3600000", 0);
+    if (!rerank_read_deadline(r)) return server_refuse(r, FAULT_SHAPE, RERANK_BAD_DEADLINE, 0);
     if (!look_up(r) || !ask_redis(r)) return server_refuse(r, FAULT_MEMORY, "out of memory", 0);
     return r->n_missing == 0 ? answer(r) : submit(r);
 }
@@ -418,24 +415,29 @@ static int keep_and_answer(request *r)
     return answer(r);
 }
 
-int rerank_finish(request *r)
+int rerank_failed(request *r)
 {
     switch (r->work.outcome) {
-    case JOB_DONE: return keep_and_answer(r);
     case JOB_LATE:
         return server_refuse(r, FAULT_LATE, "the deadline passed before the scores were computed",
                              0);
     case JOB_GONE: r->status = 499; return MHD_NO;
+    case JOB_DONE:
     case JOB_FAILED:
     case JOB_PENDING: break;
     }
     switch (r->work.error.status) {
     case CRANK_OUT_OF_MEMORY: return server_refuse(r, FAULT_MEMORY, "out of memory", 0);
     case CRANK_DEVICE: return server_refuse(r, FAULT_UNHEALTHY, r->work.error.message, 0);
-    case CRANK_LIMIT:
+    case CRANK_LIMIT: return server_refuse(r, FAULT_TOO_LONG, r->work.error.message, 0);
     case CRANK_INVALID_ARGUMENT: return server_refuse(r, FAULT_SHAPE, r->work.error.message, 0);
     default: return server_refuse(r, FAULT_BACKEND, r->work.error.message, 0);
     }
+}
+
+static int finish(request *r)
+{
+    return r->work.outcome == JOB_DONE ? keep_and_answer(r) : rerank_failed(r);
 }
 
 void rerank_free(request *r)

@@ -1,12 +1,10 @@
-/* Everything that is not re-ranking: the table of routes, health, metrics, info, tokenize, models,
+/* Everything that is not re-ranking: the table of routes, health, metrics, info, models,
  * the OpenAPI document and the page. */
 #include <microhttpd.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "server/alloc.h"
-#include "server/body.h"
 #include "server/embedded.h"
 #include "server/server.h"
 
@@ -119,107 +117,6 @@ static int models(request *r)
     return server_answer(r, 200, "application/json", &out);
 }
 
-/* ---- /tokenize --------------------------------------------------------------------------------
- */
-
-typedef struct tokenizing {
-    request *r;
-    text *out;
-    const crank_tokenizer *tokenizer;
-    crank_error error;
-    int plain; /* without template tokens */
-    int bad;
-} tokenizing;
-
-static int tokenize_one(void *user, size_t i, body_value value)
-{
-    tokenizing *t = user;
-    crank_encoding encoding = {0};
-    crank_text input;
-    if (body_kind_of(value) != BODY_STRING) return t->bad = 1;
-    input.data = body_string(value, &input.bytes);
-    crank_tokenize_options options = {.size = sizeof options, .no_template = t->plain};
-    if (crank_tokenize(t->tokenizer, input, NULL, &options, &encoding, &t->error) != CRANK_OK)
-        return t->bad = 2;
-    text_puts(t->out, i > 0 ? ",[" : "[");
-    for (size_t k = 0; k < encoding.n; k++)
-        text_printf(t->out, "%s{\"id\":%d}", k > 0 ? "," : "", encoding.ids[k]);
-    text_puts(t->out, "]");
-    crank_encoding_free(&encoding);
-    return 0;
-}
-
-/* TEI: {"inputs": text or [texts]} -> for each text its tokens (their ids; TEI also has texts and
- * offsets). */
-static int tokenize_body(request *r, body_value root, text *out, dialect_problem *problem)
-{
-    dialect_fields fields;
-    if (!dialect_fields_read(&fields, root, problem)) return 0;
-    tokenizing t = {.r = r, .out = out, .tokenizer = crank_model_tokenizer(r->s->models[0].model)};
-    problem->fault = FAULT_SHAPE;
-    snprintf(problem->message, sizeof problem->message,
-             "inputs must be a string or a list of them");
-    if (!(fields.present & HAS(INPUTS))) return 0;
-    if ((fields.present & HAS(ADD_SPECIAL_TOKENS)) &&
-        body_kind_of(fields.value[KEY_ADD_SPECIAL_TOKENS]) != BODY_BOOL) {
-        snprintf(problem->message, sizeof problem->message,
-                 "add_special_tokens must be true or false");
-        return 0;
-    }
-    t.plain = (fields.present & HAS(ADD_SPECIAL_TOKENS)) &&
-              !body_bool(fields.value[KEY_ADD_SPECIAL_TOKENS]);
-    body_value inputs = fields.value[KEY_INPUTS];
-    text_puts(out, "[");
-    if (body_kind_of(inputs) == BODY_ARRAY) {
-        if (body_array_size(inputs) > r->s->settings.max_documents) {
-            problem->fault = FAULT_TOO_MANY;
-            snprintf(problem->message, sizeof problem->message, "too many inputs");
-            return 0;
-        }
-        if (body_array_size(inputs) == 0) {
-            problem->fault = FAULT_EMPTY;
-            snprintf(problem->message, sizeof problem->message, "inputs must not be empty");
-            return 0;
-        }
-        body_array_each(inputs, tokenize_one, &t);
-    } else {
-        tokenize_one(&t, 0, inputs);
-    }
-    text_puts(out, "]");
-    if (t.bad == 2) {
-        problem->fault = FAULT_BACKEND;
-        snprintf(problem->message, sizeof problem->message, "%.200s", t.error.message);
-    }
-    return t.bad == 0;
-}
-
-static int tokenize(request *r)
-{
-    body_parser *parser = body_parser_open();
-    body_document *document = NULL;
-    body_value root;
-    dialect_problem problem = {FAULT_MEMORY, "out of memory"};
-    text out = {0};
-    r->dialect = dialect_named("tei");
-    body_outcome outcome =
-        parser != NULL ? body_parse(parser, r->body, r->bytes, &document, &root) : BODY_NO_MEMORY;
-    int good = 0;
-    if (outcome == BODY_FAULT) {
-        const char *reason;
-        size_t at = body_fault(r->body, r->bytes, &reason);
-        problem.fault = FAULT_SYNTAX;
-        snprintf(problem.message, sizeof problem.message, "the body is not JSON: byte %zu: %s",
-                 at != SIZE_MAX ? at : 0, reason != NULL ? reason : "malformed");
-    } else if (outcome == BODY_OK) {
-        good = tokenize_body(r, root, &out, &problem);
-    }
-    body_document_close(document);
-    body_parser_close(parser);
-    if (good) return server_answer(r, 200, "application/json", &out);
-    text_free(&out);
-    return server_refuse(r, problem.fault, problem.message, 0);
-}
-
 /* ---- embedded files ---------------------------------------------------------------------------
  */
 
@@ -261,7 +158,7 @@ static const route routes[] = {
     {"/v1/ranking", "POST", 0, rerank_begin},
     {"/score", "POST", 0, rerank_begin},
     {"/v1/score", "POST", 0, rerank_begin},
-    {"/tokenize", "POST", 0, tokenize},
+    {"/tokenize", "POST", 0, tokenize_begin},
     {"/health", "GET", 1, health},
     {"/health/live", "GET", 1, live},
     {"/health/ready", "GET", 1, health},

@@ -52,24 +52,28 @@ struct scheduler {
 typedef struct slice {
     job *j;
     size_t first, n, tokens;
+    size_t scored; /* n, or 0 when there is nothing (left) to score */
 } slice;
 
 typedef struct batch {
     scheduler *s;
     slice slices[MAX_SLICES];
     size_t n_slices, n_pairs, tokens, max_length;
+    int unscored;    /* its jobs are: they would spoil what a batch's time says of tokens */
+    size_t n_scored; /* pairs of all slices that go to the model */
     crank_usage usage;
 } batch;
 
 /* ---- estimates --------------------------------------------------------------------------------
  */
 
-static size_t estimate(const scheduler *s, const crank_pair *pair, size_t max_length)
+static size_t estimate(const scheduler *s, const job *j, const crank_pair *pair)
 {
     double bytes = (double)pair->query.bytes + (double)pair->document.bytes;
     double tokens = 4 + bytes * s->tokens_per_byte;
+    if (j->unscored) return (size_t)tokens;
     if (s->options.score.truncation == CRANK_WINDOW) return (size_t)(tokens * 1.4);
-    size_t most = max_length != 0 ? max_length : s->model_max_length;
+    size_t most = j->max_length != 0 ? j->max_length : s->model_max_length;
     return tokens < (double)most ? (size_t)tokens : most;
 }
 
@@ -79,7 +83,7 @@ static void measure_job(const scheduler *s, job *j)
     j->tokens = 0;
     for (size_t i = 0; i < j->n; i++) {
         j->bytes += j->pairs[i].document.bytes;
-        j->tokens += estimate(s, &j->pairs[i], j->max_length);
+        j->tokens += estimate(s, j, &j->pairs[i]);
     }
     if (j->n > 0) j->bytes += j->pairs[0].query.bytes;
 }
@@ -255,7 +259,7 @@ static void take_slice(scheduler *s, batch *b, job *j, size_t most_tokens, size_
 {
     slice part = {.j = j, .first = j->taken};
     while (part.first + part.n < j->n && b->n_pairs + part.n < most_pairs) {
-        size_t tokens = estimate(s, &j->pairs[part.first + part.n], j->max_length);
+        size_t tokens = estimate(s, j, &j->pairs[part.first + part.n]);
         int any = b->n_pairs + part.n > 0;
         if (!s->whole && any && b->tokens + part.tokens + tokens > most_tokens) break;
         part.tokens += tokens;
@@ -288,8 +292,11 @@ static void gather(scheduler *s, batch *b, size_t most_pairs, job **late)
             }
             continue;
         }
-        if (b->n_slices == 0) b->max_length = j->max_length;
-        if (j->max_length != b->max_length) continue;
+        if (b->n_slices == 0) {
+            b->max_length = j->max_length;
+            b->unscored = j->unscored;
+        }
+        if (j->max_length != b->max_length || j->unscored != b->unscored) continue;
         if (b->n_slices > 0 && (s->whole || b->tokens >= most || b->n_pairs >= most_pairs)) break;
         take_slice(s, b, j, most, s->whole ? j->n : most_pairs);
     }
@@ -393,7 +400,7 @@ static crank_status score_part(worker *w, batch *b, size_t first, size_t n, cran
     size_t at = 0;
     for (size_t i = 0; status == CRANK_OK && i < b->n_slices; i++) {
         slice *part = &b->slices[i];
-        for (size_t k = 0; k < part->n; k++, at++) {
+        for (size_t k = 0; k < part->scored; k++, at++) {
             if (at < first || at >= first + n) continue;
             uint32_t bytes = (uint32_t)w->pairs[at].document.bytes;
             part->j->values[part->first + k] =
@@ -440,11 +447,40 @@ static int take_spare(worker *w, crank_error *error)
     return 1;
 }
 
+/* Slices whose jobs fail here, or need no score, are left out of what is scored. */
+static void prepare_batch(scheduler *s, batch *b)
+{
+    int64_t start = server_clock_us();
+    int any = 0;
+    b->n_scored = 0;
+    for (size_t i = 0; i < b->n_slices; i++) {
+        slice *part = &b->slices[i];
+        job *j = part->j;
+        crank_error error = {0};
+        part->scored = j->unscored ? 0 : part->n;
+        if (j->prepare != NULL) {
+            any = 1;
+            crank_status status = j->prepare(j, part->first, part->n, &error);
+            if (status != CRANK_OK) {
+                error.status = status;
+                part->scored = 0;
+                pthread_mutex_lock(&s->lock);
+                fail_job(j, &error);
+                pthread_mutex_unlock(&s->lock);
+            }
+        }
+        b->n_scored += part->scored;
+    }
+    if (any) b->usage.tokenize_us += server_clock_us() - start;
+}
+
 /* A batch that failed is tried again job by job, so that one bad request does not fail others. */
 static void run_batch(worker *w, batch *b)
 {
     scheduler *s = w->s;
     crank_error error = {0};
+    prepare_batch(s, b);
+    if (b->n_scored == 0) return;
     if (!make_room(w, b->n_pairs)) {
         error.status = CRANK_OUT_OF_MEMORY;
         snprintf(error.message, sizeof error.message, "out of memory");
@@ -456,23 +492,24 @@ static void run_batch(worker *w, batch *b)
     size_t at = 0;
     for (size_t i = 0; i < b->n_slices; i++) {
         slice *part = &b->slices[i];
-        memcpy(w->pairs + at, part->j->pairs + part->first, part->n * sizeof *w->pairs);
-        at += part->n;
+        memcpy(w->pairs + at, part->j->pairs + part->first, part->scored * sizeof *w->pairs);
+        at += part->scored;
     }
-    crank_status status = score_pairs(w, b, 0, b->n_pairs, &error);
+    crank_status status = score_pairs(w, b, 0, b->n_scored, &error);
     if (status == CRANK_DEVICE) {
         crank_error why;
         lose_device(s);
-        if (take_spare(w, &why)) status = score_pairs(w, b, 0, b->n_pairs, &error);
+        if (take_spare(w, &why)) status = score_pairs(w, b, 0, b->n_scored, &error);
     }
     at = 0;
     for (size_t i = 0; i < b->n_slices; i++) {
         slice *part = &b->slices[i];
         crank_status own = status;
         int failed = status != CRANK_OK && status != CRANK_CANCELLED;
+        if (part->scored == 0) continue;
         if (failed && b->n_slices > 1 && status != CRANK_DEVICE)
-            own = score_pairs(w, b, at, part->n, &error);
-        at += part->n;
+            own = score_pairs(w, b, at, part->scored, &error);
+        at += part->scored;
         pthread_mutex_lock(&s->lock);
         if (w->lost != NULL) part->j->spare = 1;
         if (own != CRANK_OK && own != CRANK_CANCELLED) fail_job(part->j, &error);
@@ -488,12 +525,12 @@ static void learn(scheduler *s, const batch *b)
     double bytes = 0;
     for (size_t i = 0; i < b->n_slices; i++) {
         const slice *part = &b->slices[i];
-        for (size_t k = 0; k < part->n; k++)
+        for (size_t k = 0; k < part->scored; k++)
             bytes += (double)part->j->pairs[part->first + k].document.bytes +
                      (double)part->j->pairs[part->first + k].query.bytes;
     }
     /* Truncated texts say too little about tokens per byte: only short ones teach. */
-    double per_pair = (double)b->usage.tokens / (double)(b->n_pairs > 0 ? b->n_pairs : 1);
+    double per_pair = (double)b->usage.tokens / (double)(b->n_scored > 0 ? b->n_scored : 1);
     if (bytes > 64 && b->usage.tokens > 0 && per_pair < 0.5 * (double)s->model_max_length) {
         double ratio = (double)b->usage.tokens / bytes;
         if (ratio > 2) ratio = 2;
@@ -537,7 +574,8 @@ static void settle(scheduler *s, batch *b, job **over)
 
 static void count_batch(metrics *m, const batch *b)
 {
-    histogram_add_count(&m->batch_pairs, b->n_pairs);
+    if (b->n_scored == 0) return;
+    histogram_add_count(&m->batch_pairs, b->n_scored);
     histogram_add_count(&m->batch_tokens, b->usage.tokens);
     METRICS_ADD(m->computed_pairs, b->usage.computed_pairs);
     METRICS_ADD(m->computed_tokens, b->usage.computed_tokens);

@@ -7,6 +7,9 @@
  * too, and what must start now to be in time goes first. Cost comes from a model learned from
  * measured batches: us = fixed + slope * tokens.
  *
+ * A batch is prepared (see job) and then scored, so that whatever takes time by the length of texts
+ * is done here and never by the threads that answer connections.
+ *
  * Life of a job: (caller fills it) -> scheduler_admit: counted, or refused -> scheduler_enqueue
  * -> done() from the worker's thread, or scheduler_cancel returns 1. After either the scheduler
  * forgets the job. Invariant: a job's counts are given back exactly once, when it leaves. */
@@ -40,6 +43,11 @@ struct job {
     int64_t delay_us;     /* may be negative: those that come so much later go first */
     score_value *values;  /* [n] out */
     void (*done)(job *j); /* from the worker's thread, no lock held */
+    /* What needs a tokenizer before pairs [first, first + n) are scored: a worker calls it, no lock
+     * held; it may shorten those pairs. Workers may call it at once for parts that do not overlap.
+     * A failure fails the job. NULL: nothing. */
+    crank_status (*prepare)(job *j, size_t first, size_t n, crank_error *error);
+    int unscored; /* prepare is all: the pairs' documents are not cut, no score is computed */
     void *user;
     /* results */
     job_outcome outcome;

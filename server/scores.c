@@ -64,6 +64,11 @@ static score_key chain(score_key before, crank_text text)
     return key_of(XXH3_128bits(parts, sizeof parts));
 }
 
+score_key scores_seed(const uint64_t *settings, size_t n)
+{
+    return key_of(XXH3_128bits(settings, n * sizeof *settings));
+}
+
 score_key scores_query_key(score_key seed, crank_text query)
 {
     return chain(seed, query);

@@ -27,6 +27,8 @@ typedef struct scores scores;
 scores *scores_open(size_t capacity_bytes);
 void scores_close(scores *s);
 
+/* The seed of keys under these settings, a plain array of numbers. */
+score_key scores_seed(const uint64_t *settings, size_t n);
 /* A query is hashed once for all its documents. seed: of the model and its settings. */
 score_key scores_query_key(score_key seed, crank_text query);
 score_key scores_pair_key(score_key query, crank_text document);

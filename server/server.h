@@ -109,6 +109,11 @@ struct request {
     int64_t deadline_us; /* 0: none */
     job work;
     int waited;
+    int (*finish)(request *r); /* answers when the job is over */
+    /* /tokenize */
+    text *pieces; /* [n_pieces] what the answer says of each input */
+    size_t n_pieces;
+    int plain; /* without the template's tokens */
 };
 
 struct server {
@@ -131,7 +136,8 @@ struct server {
     pthread_t reaper;
     atomic_int reaping;
     atomic_int draining, stopping, lost;
-    atomic_long busy; /* requests between their first byte and their end */
+    atomic_long busy;      /* requests between their first byte and their end */
+    atomic_long most_busy; /* since memory was given back */
     pthread_key_t parser_key;
 };
 
@@ -157,10 +163,25 @@ const char *server_header(const request *r, const char *name);
 
 /* The body is there: answers, or suspends the connection. Returns as libmicrohttpd's handlers. */
 int rerank_begin(request *r);
-/* The job is over. */
-int rerank_finish(request *r);
 void rerank_free(request *r);
+/* Hands work to r->model's scheduler and suspends the connection; finish answers when it is over.
+ * Or refuses the request. Of work: pairs, n, prepare and what else is not the request's own. */
+int rerank_submit(request *r, const job *work, int (*finish)(request *r));
+/* The answer when the job's outcome is not JOB_DONE. */
+int rerank_failed(request *r);
+/* 0: the header is there, but no whole number of 1 to 3600000. */
+int rerank_read_deadline(request *r);
+#define RERANK_BAD_DEADLINE "x-request-timeout-ms must be 1 to 3600000"
+/* The thread's own; NULL: no memory. */
+body_parser *rerank_parser(server *s);
+/* 400 with the byte of the fault; fallback: why, when the text is JSON after all. */
+int rerank_refuse_syntax(request *r, const char *fallback);
 served_model *rerank_find_model(server *s, const char *name, size_t bytes);
+
+/* ---- tokenize.c ---- */
+
+int tokenize_begin(request *r);
+void tokenize_free(request *r);
 
 /* ---- routes.c ---- */
 

@@ -264,6 +264,12 @@ class Requests(unittest.TestCase):
         long = {"query": "q", "documents": ["word " * 3000]}
         self.assertIn("truncation is off", self.scores("/v1/rerank", {**long, "truncation": False, "top_k": 1}, 400))
         self.scores("/v1/rerank", {**long, "truncation": True, "top_k": 1})
+        # One of many, in whatever batch it lies; what is in the cache from a cut pair is not asked.
+        many = [f"wa{chr(97 + i % 26)}aa wb{chr(97 + i // 26)}aa" for i in range(400)]
+        self.scores("/v1/rerank", {"query": "q", "documents": many, "truncation": False, "top_k": 1})
+        many[300] = long["documents"][0]
+        self.assertIn("text 300 has", self.scores("/v1/rerank", {"query": "q", "documents": many, "truncation": False,
+                                                                 "top_k": 1}, 400))
         # With Jina's top_n it is Jina's: its answer, and the same meaning.
         answer = self.server.post("/v1/rerank", {**long, "truncation": True, "top_n": 1})
         self.assertIn("usage", answer.json)
@@ -287,6 +293,18 @@ class Requests(unittest.TestCase):
         self.assertEqual(without, with_[1:2])
         self.assertIn("add_special_tokens", self.scores("/v2/rerank", {"query": "q", "documents": ["a"],
                                                                        "add_special_tokens": False}, 400))
+
+    def test_tokenize(self):
+        one = self.expect(self.server.post("/tokenize", {"inputs": "wgaaa whaaa"}), 200).json
+        plain = self.expect(self.server.post("/tokenize", {"inputs": ["wgaaa whaaa"], "add_special_tokens": False}), 200).json
+        self.assertEqual([t["id"] for t in one[0]][1:-1], [t["id"] for t in plain[0]])
+        many = self.expect(self.server.post("/tokenize", {"inputs": ["wg " * (i % 100) for i in range(400)]}), 200).json
+        self.assertEqual([len(m) for m in many], [i % 100 + 2 for i in range(400)])  # none is cut, all in order
+        for body, status in [({}, 422), ({"inputs": 1}, 422), ({"inputs": [1]}, 422), ({"inputs": []}, 400),
+                             ({"inputs": ["a"] * 501}, 413), ({"inputs": "a", "model": 7}, 422),
+                             ({"inputs": "a", "add_special_tokens": 1}, 422)]:
+            self.expect(self.server.post("/tokenize", body), status)
+        self.expect(self.server.post("/tokenize", b'{"inputs": "a", "inputs": "b"}'), 400)
 
     def test_priority_out_of_range(self):
         for priority in (1001, -1001, 1.5, "1"):
