@@ -49,7 +49,7 @@ void body_parser_close(body_parser *parser)
     delete parser;
 }
 
-body_outcome body_parse(body_parser *parser, const char *data, size_t bytes,
+body_outcome body_parse(body_parser *parser, char *data, size_t bytes,
                         body_document **document, body_value *root)
 {
     *document = nullptr;
@@ -57,6 +57,9 @@ body_outcome body_parse(body_parser *parser, const char *data, size_t bytes,
     if (!made) return BODY_NO_MEMORY;
     element top;
     auto error = parser->parser.parse_into_document(made->document, data, bytes, false).get(top);
+    if (error != simdjson::SUCCESS && error != simdjson::MEMALLOC &&
+        body_whole_to_real(data, bytes) > 0)
+        error = parser->parser.parse_into_document(made->document, data, bytes, false).get(top);
     if (error != simdjson::SUCCESS) {
         delete made;
         return error == simdjson::MEMALLOC ? BODY_NO_MEMORY : BODY_FAULT;

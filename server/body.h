@@ -42,9 +42,10 @@ typedef enum body_outcome { BODY_OK, BODY_FAULT, BODY_NO_MEMORY } body_outcome;
 body_parser *body_parser_open(void); /* NULL: no memory */
 void body_parser_close(body_parser *parser);
 
-/* data: [bytes + BODY_PADDING]. *document: close it when its strings are no longer needed. */
-body_outcome body_parse(body_parser *parser, const char *data, size_t bytes,
-                        body_document **document, body_value *root);
+/* data: [bytes + BODY_PADDING]. *document: close it when its strings are no longer needed. Whole
+ * numbers beyond 64 bits, which JSON has and simdjson has not, become reals in data. */
+body_outcome body_parse(body_parser *parser, char *data, size_t bytes, body_document **document,
+                        body_value *root);
 void body_document_close(body_document *document);
 
 body_kind body_kind_of(body_value value);
@@ -64,6 +65,9 @@ size_t body_array_size(body_value array);
  * SIZE_MAX when it is one. Also finds a key of the outermost object that was there before (as
  * written). */
 size_t body_fault(const char *data, size_t bytes, const char **reason);
+/* Writes the whole numbers outside strings that do not fit 64 bits as reals, each in its own bytes;
+ * returns how many there were. What is no JSON does not become JSON. */
+size_t body_whole_to_real(char *data, size_t bytes);
 
 #ifdef __cplusplus
 }

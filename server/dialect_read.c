@@ -204,7 +204,7 @@ static int read_query(const reading *r, dialect_key key, crank_text *query)
 
 typedef struct ranking_fields {
     crank_text names[MAX_RANK_FIELDS], values[MAX_RANK_FIELDS];
-    size_t n, bad; /* bad: 1 + which field is no string */
+    size_t n;
     crank_pair *pairs;
     text joined;
 } ranking_fields;
@@ -224,14 +224,14 @@ static int take_field(void *user, const char *key, size_t bytes, body_value valu
     for (size_t k = 0; k < fields->n; k++) {
         if (fields->names[k].bytes != bytes || memcmp(fields->names[k].data, key, bytes) != 0)
             continue;
-        if (body_kind_of(value) == BODY_NULL) continue;
-        if (body_kind_of(value) != BODY_STRING) return (int)(fields->bad = k + 1);
+        if (body_kind_of(value) != BODY_STRING) continue;
         fields->values[k].data = body_string(value, &fields->values[k].bytes);
     }
     return 0;
 }
 
-/* A document of one field is borrowed; one of several stands in `joined`, its data still NULL. */
+/* A document of one field is borrowed; one of several stands in `joined`, its data still NULL. One
+ * without any of them is its "text": a field that some documents lack must not fail all. */
 static int join_document(void *user, size_t i, body_value value)
 {
     ranking_fields *fields = user;
@@ -239,14 +239,14 @@ static int join_document(void *user, size_t i, body_value value)
     int failed = (int)(i < INT32_MAX ? i + 1 : INT32_MAX);
     if (body_kind_of(value) != BODY_OBJECT) return read_text(value, out) ? 0 : failed;
     memset(fields->values, 0, sizeof fields->values);
-    if (body_object_each(value, take_field, fields) != 0) return failed;
+    body_object_each(value, take_field, fields);
     size_t before = fields->joined.n, found = 0, last = 0;
     for (size_t k = 0; k < fields->n; k++) {
         if (fields->values[k].data == NULL) continue;
         found++;
         last = k;
     }
-    if (found == 0) return failed;
+    if (found == 0) return read_text(value, out) ? 0 : failed;
     if (found == 1) {
         *out = fields->values[last];
         return 0;
@@ -273,7 +273,8 @@ static int read_fields(const reading *r, dialect_key key, dialect_request *reque
         text_free(&fields.joined);
         if (bad == 0) return refuse(r->problem, FAULT_MEMORY, "out of memory");
         return refuse(r->problem, FAULT_SHAPE,
-                      "%s[%d] must be a string, or an object with a string in one of rank_fields",
+                      "%s[%d] must be a string, or an object with a string in one of rank_fields "
+                      "or in text",
                       key_names[key], bad - 1);
     }
     request->joined = fields.joined.data;

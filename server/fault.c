@@ -1,6 +1,8 @@
 /* Where a JSON text is wrong: one pass without recursion, run only when simdjson has refused a body
- * (or a key stands twice). It accepts exactly what simdjson accepts; a fuzzer compares the two. */
+ * (or a key stands twice). It accepts exactly what body_parse accepts; a fuzzer compares the two.
+ */
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -130,8 +132,8 @@ static int number(scan *s)
     const unsigned char *end = s->at;
     if (end < s->end && strchr(" \t\r\n,]}", *end) == NULL)
         return fail(s, "unexpected character behind a number");
-    /* The value matters only for its size: too large for a double, or a whole number beyond 64
-     * bits, which simdjson refuses as well. */
+    /* The value matters only for its size: too large for a double. Whole numbers of any length are
+     * read as reals (body_whole_to_real), which are looked at here once they are. */
     size_t bytes = (size_t)(end - start);
     if (real) {
         char stack[64], *copy = bytes < sizeof stack ? stack : malloc(bytes + 1);
@@ -144,13 +146,6 @@ static int number(scan *s)
         if (!finite) return fail(s, "the number is too large");
         s->at = end;
         return 1;
-    }
-    const char *most = *start == '-' ? "9223372036854775808" : "18446744073709551615";
-    const char *first = (const char *)start + (*start == '-');
-    size_t n = bytes - (*start == '-');
-    if (n > strlen(most) || (n == strlen(most) && memcmp(first, most, n) > 0)) {
-        s->at = start;
-        return fail(s, "the whole number does not fit 64 bits");
     }
     return 1;
 }
@@ -262,4 +257,60 @@ size_t body_fault(const char *data, size_t bytes, const char **reason)
     if (value_tree(&s)) return SIZE_MAX;
     *reason = s.reason;
     return (size_t)(s.at - s.begin);
+}
+
+/* ---- whole numbers beyond 64 bits ---- */
+
+static int fits_64_bits(const char *digits, size_t n, int negative)
+{
+    const char *most = negative ? "9223372036854775808" : "18446744073709551615";
+    size_t width = strlen(most);
+    return n < width || (n == width && memcmp(digits, most, n) <= 0);
+}
+
+/* 123...789 [n] becomes 1.23...7e28 in as many bytes. */
+static void write_real(char *digits, size_t n)
+{
+    char exponent[24];
+    size_t width = (size_t)snprintf(exponent, sizeof exponent, "e%zu", n - 1);
+    memmove(digits + 2, digits + 1, n - 2 - width);
+    digits[1] = '.';
+    memcpy(digits + n - width, exponent, width);
+}
+
+/* Where the string that begins at i ends: behind its quote. */
+static size_t skip_string(const char *data, size_t bytes, size_t i)
+{
+    for (i++; i < bytes && data[i] != '"'; i++)
+        if (data[i] == '\\') i++;
+    return i + 1;
+}
+
+size_t body_whole_to_real(char *data, size_t bytes)
+{
+    size_t changed = 0;
+    for (size_t i = 0; i < bytes;) {
+        if (data[i] == '"') {
+            i = skip_string(data, bytes, i);
+            continue;
+        }
+        size_t n = 0;
+        while (i + n < bytes && data[i + n] >= '0' && data[i + n] <= '9') n++;
+        if (n == 0) {
+            i++;
+            continue;
+        }
+        int negative = i > 0 && data[i - 1] == '-';
+        /* Digits of a fraction or an exponent are not a whole number's, nor is what begins with 0.
+         */
+        char before = i > (size_t)negative ? data[i - 1 - (size_t)negative] : ' ';
+        char behind = i + n < bytes ? data[i + n] : ' ';
+        if (strchr(" \t\r\n,:[", before) != NULL && strchr(".eE", behind) == NULL &&
+            data[i] != '0' && !fits_64_bits(data + i, n, negative)) {
+            write_real(data + i, n);
+            changed++;
+        }
+        i += n;
+    }
+    return changed;
 }

@@ -553,16 +553,16 @@ static size_t look(server *s, struct pollfd *polls, connection **waiting, size_t
     return n_resumed;
 }
 
-/* What a peak of requests took stays with malloc, in pages of every thread that answers: when less
- * than half of the peak is left they go back to the system, so that the resident memory is that of
- * the load now and not of the worst moment since the start. */
+/* What a peak of requests took stays with malloc: when less than half of the peak is left, what is
+ * too much goes back to the system, so that the resident memory is that of the load now and not of
+ * the worst moment since the start. */
 static int64_t trim(server *s, int64_t due_us)
 {
     int64_t now = server_clock_us();
     long busy = atomic_load(&s->busy);
     if (now < due_us || 2 * busy >= atomic_load(&s->most_busy)) return due_us;
     atomic_store(&s->most_busy, busy);
-    server_trim();
+    server_heap_trim();
     return now + TRIM_US;
 }
 

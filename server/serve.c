@@ -300,6 +300,7 @@ static cli_exit serve(serve_plan *plan)
     sigaddset(&signals, SIGINT);
     pthread_sigmask(SIG_BLOCK, &signals, NULL); /* threads inherit it */
     signal(SIGPIPE, SIG_IGN);
+    server_heap_begin();
     cli_exit code = open_parts(plan);
     if (code != CLI_OK) return code;
     raise_descriptors(&plan->limits);
@@ -308,6 +309,7 @@ static cli_exit serve(serve_plan *plan)
         server_stop(s);
         return cli_fail(CLI_USAGE, "%s", error.message);
     }
+    server_heap_reserve();
     log_started(s, port);
     int number = 0;
     while (sigwait(&signals, &number) != 0) {

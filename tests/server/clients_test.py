@@ -103,10 +103,16 @@ for model, base in [("jina_ai/m", URL + "/v1/rerank"), ("infinity/m", URL)]:
         if not install(PACKAGES[4]):
             print(f"SKIPPED: {PACKAGES[4]} is not installed (CRANK_CLIENTS=1 installs it)", flush=True)
             self.skipTest(PACKAGES[4])
-        done = subprocess.run([os.path.join(HOME, "bin", "st"), "run", self.server.url + "/openapi.json", "--exclude-checks",
-                               "ignored_auth,positive_data_acceptance", "-n", "20", "--phases", "examples,coverage,fuzzing"],
-                              capture_output=True, text=True, timeout=500, cwd=support.FOLDER)
-        self.assertEqual(done.returncode, 0, (done.stdout + done.stderr)[-6000:])
+        keys = os.path.join(support.FOLDER, "client-keys")
+        with open(keys, "w") as f:
+            f.write("sesame\n")
+        with Server("--api-keys", keys) as keyed:
+            for server, key in [(self.server, []), (keyed, ["-H", "Authorization: Bearer sesame"])]:
+                done = subprocess.run(
+                    [os.path.join(HOME, "bin", "st"), "--config-file", os.path.join(os.path.dirname(os.path.abspath(__file__)), "schemathesis.toml"),
+                     "run", server.url + "/openapi.json", "-n", "20", "--seed", "7", "--request-timeout", "60", *key],
+                    capture_output=True, text=True, timeout=500, cwd=support.FOLDER, env={**os.environ, "NO_PROXY": "*", "no_proxy": "*"})
+                self.assertEqual(done.returncode, 0, (done.stdout + done.stderr)[-6000:])
 
 
 if __name__ == "__main__":

@@ -111,9 +111,13 @@ class Soak(unittest.TestCase):
             return [len(os.listdir(f"/proc/{pid}/{folder}")) for folder in ("fd", "task")]
 
         def state(pid):
-            with open(f"/proc/{pid}/status") as f:
-                kb = next(int(line.split()[1]) for line in f if line.startswith("VmRSS"))
-            return (kb, *counts(pid))
+            # What a burst took is given back within a second or so: the least of a moment counts.
+            sizes = []
+            for _ in range(80):
+                with open(f"/proc/{pid}/status") as f:
+                    sizes.append(next(int(line.split()[1]) for line in f if line.startswith("VmRSS")))
+                time.sleep(0.02)
+            return (min(sizes), *counts(pid))
 
         # A cache that is full after a tenth, so that what grows is not the cache.
         with Server("--cache-mb", "2", "--log", "none") as s:
@@ -135,11 +139,10 @@ class Soak(unittest.TestCase):
                f"{early[3]} threads; at the end: {last[1]} kB ({last[1] / early[1]:.3f} x), {last[2]}, {last[3]}")
         figure("RSS in kB, from tenth to tenth: " + " ".join(str(row[1]) for row in rows))
         if TIMED:
-            # The goal is 1.02 x; 30 MB that move by a few pages are not a leak, growth to the end is. The short
-            # run still warms up and fills the cache: it finds only what leaks a few KB a request.
+            # The short run still warms up and fills the cache: it finds only what leaks a few KB a request.
             half = next(row for row in rows if row[0] >= total / 2)
             if LONG:
-                self.assertLessEqual(last[1], 1.03 * early[1])
+                self.assertLessEqual(last[1], 1.02 * early[1])
             self.assertLessEqual(last[1], (1.01 if LONG else 1.25) * half[1])
 
 

@@ -59,6 +59,17 @@ class Requests(unittest.TestCase):
             self.assertIn(f"byte {at}:", answer.json["error"], body)
             self.assertEqual(answer.json["error_type"], "Validation")
 
+    def test_whole_numbers_of_any_length_are_json(self):
+        for number in ("18446744073709551616", "-9223372036854775809", "9" * 300, "-12345678901234567890123"):
+            body = f'{{"query": "q 1", "texts": ["a, 99999999999999999999"], "x": [{number}], "return_text": true}}'
+            self.assertEqual(self.expect(self.server.post("/rerank", body.encode()), 200).json[0]["text"],
+                             "a, 99999999999999999999")
+            self.assertIn("top_n", self.expect(self.server.post(
+                "/v2/rerank", f'{{"query": "q", "documents": ["a"], "top_n": {number}}}'.encode()), 400).json["message"])
+        for number in ("012345678901234567890123", "9" * 400, "1.e99999999999999999999", "--99999999999999999999", "99999999999999999999x"):
+            body = f'{{"query": "q", "texts": ["a"], "x": {number}}}'
+            self.assertIn("byte ", self.expect(self.server.post("/rerank", body.encode()), 400).json["error"], number)
+
     def test_depth_64_is_fine(self):
         body = b'{"query":"q","texts":["a"],"x":' + b"[" * 63 + b"]" * 63 + b"}"
         self.expect(self.server.post("/rerank", body), 200)
@@ -256,8 +267,11 @@ class Requests(unittest.TestCase):
         plain = self.scores("/v1/rerank", {"query": "wgaaa", "documents": ["wgaaa\nwaaaa wbaaa", "waaaa", "plain"]})
         self.assertEqual(joined, plain)
         self.assertNotEqual(self.scores("/v1/rerank", {**ask, "rank_fields": ["text"]})[0], joined[0])
-        self.assertIn("documents[1]", self.scores("/v1/rerank", {**ask, "rank_fields": ["title"]}, 400))
-        self.assertIn("rank_fields", self.scores("/v1/rerank", {**ask, "rank_fields": ["year"]}, 400))
+        # A document that has none of them as a string is its text; without that it is none.
+        self.assertEqual(self.scores("/v1/rerank", {**ask, "rank_fields": ["title", "year"]}),
+                         self.scores("/v1/rerank", {"query": "wgaaa", "documents": ["wgaaa", "waaaa", "plain"]}))
+        ask["documents"] = ["plain", {"title": "wgaaa"}]
+        self.assertIn("documents[1]", self.scores("/v1/rerank", {**ask, "rank_fields": ["year"]}, 400))
         self.scores("/v1/rerank", {**ask, "rank_fields": "text"}, 400)
 
     def test_truncation_false_refuses_what_is_long(self):
@@ -462,6 +476,7 @@ class Keys(unittest.TestCase):
             self.assertEqual(s.post("/rerank", ASK, ["X-API-Key: first-key"]).status, 200)
             self.assertEqual(s.get("/health").status, 200)
             self.assertEqual(s.get("/metrics").status, 401)
+            self.assertEqual(s.get("/openapi.json").json["security"], [{"key": []}])
             # Before the body is read: the body never comes.
             answer = s.raw(request("POST", "/rerank", None, ["Content-Length: 1000"]))
             self.assertEqual(answer.status, 401)
