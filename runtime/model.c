@@ -33,6 +33,15 @@ static ops_tensor take_step(ops_context *ctx, const readout_step *step, ops_tens
     if (step->linear.n != 0) {
         ops_tensor y = ops_new(ctx, x.rows, step->linear.n, both);
         ops_linear_act(ctx, &y, &x, &step->linear, step->activation);
+        if (step->residual.n != 0) {
+            ops_tensor wider = ops_new(ctx, x.rows, step->linear.n, OPS_USE_VALUE);
+            ops_linear_act(ctx, &wider, &x, &step->residual, OPS_IDENTITY);
+            x = wider;
+        }
+        if (step->adds) {
+            ops_add_norm(ctx, &y, &y, &x, &step->norm);
+            return y;
+        }
         x = y;
     }
     if (step->norm.kind != OPS_NORM_NONE) ops_norm_rows(ctx, &x, &x, &step->norm);

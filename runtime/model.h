@@ -26,9 +26,12 @@ typedef enum readout_kind {
     READOUT_TOKENS, /* a vector for every token: late interaction */
 } readout_kind;
 
-/* A Dense module, a LayerNorm module or one after the other: x = norm(act(linear(x))). */
+/* A Dense module, a LayerNorm module or one after the other: x = norm(act(linear(x)) [+ x, or
+ * residual(x) where the widths differ]). */
 typedef struct readout_step {
     ops_linear linear; /* n 0: none */
+    ops_linear residual;
+    bool adds;
     ops_activation activation;
     ops_norm norm; /* kind NONE: none */
 } readout_step;

@@ -89,17 +89,17 @@ static crank_status choose_pooling(model_reader *r, const char **text, crank_err
 
 /* ---- module files ---- */
 
-/* PATH/model.safetensors of module i, opened once; closed by reader_close. */
+/* The weights in PATH of module i, opened once; closed by reader_close. */
 static crank_status module_file(model_reader *r, int i, const safetensors **file,
                                 crank_error *error)
 {
     char path[4096];
     *file = NULL;
     if (r->converted) return CRANK_OK;
-    int n = snprintf(path, sizeof path, "%s/%s/model.safetensors", r->source.dir,
-                     r->sentence.modules[i].path);
+    int n = snprintf(path, sizeof path, "%s/%s", r->source.dir, r->sentence.modules[i].path);
     CRANK_CHECK(n > 0 && (size_t)n < sizeof path, MODEL, error, "a module's path is too long");
-    if (r->module_files[i] == NULL) CRANK_TRY(safetensors_open(&r->module_files[i], path, error));
+    if (r->module_files[i] == NULL)
+        CRANK_TRY(safetensors_open_model(&r->module_files[i], path, error));
     *file = r->module_files[i];
     return CRANK_OK;
 }
@@ -127,8 +127,9 @@ static crank_status module_tensor(model_reader *r, const safetensors *file, cons
     return CRANK_OK;
 }
 
+/* Of a Dense module. residual: whether its input is added to its output; NULL: it must not be. */
 static crank_status module_activation(model_reader *r, int i, ops_activation *activation,
-                                      crank_error *error)
+                                      bool *residual, crank_error *error)
 {
     static const struct {
         const char *suffix;
@@ -145,9 +146,10 @@ static crank_status module_activation(model_reader *r, int i, ops_activation *ac
     CRANK_TRY(config_open(&c, &r->source, name, error));
     crank_status status = config_string_or(c, "activation_function",
                                            "torch.nn.modules.activation.Tanh", &function, error);
-    int residual = 0;
-    if (status == CRANK_OK) status = config_bool_or(c, "use_residual", 0, &residual, error);
-    if (status == CRANK_OK && residual) {
+    int adds = 0;
+    if (status == CRANK_OK) status = config_bool_or(c, "use_residual", 0, &adds, error);
+    if (residual != NULL) *residual = adds != 0;
+    if (status == CRANK_OK && adds && residual == NULL) {
         status =
             status_fail(error, CRANK_UNSUPPORTED, "%s: use_residual is true, expected false", name);
     }
@@ -192,7 +194,7 @@ static crank_status add_dense(model_reader *r, int i, const char *name, int32_t 
     const st_tensor *weight, *bias = NULL;
     char full[64];
     CRANK_TRY(dense_width(r, i, &wider, error));
-    CRANK_TRY(module_activation(r, i, &step->activation, error));
+    CRANK_TRY(module_activation(r, i, &step->activation, &step->adds, error));
     CRANK_TRY(module_file(r, i, &file, error));
     r->dims.size['K'] = *width;
     r->dims.size['M'] = wider;
@@ -202,6 +204,11 @@ static crank_status add_dense(model_reader *r, int i, const char *name, int32_t 
     }
     snprintf(full, sizeof full, out->n_steps == 1 ? "%s" : "%s.%d", name, out->n_steps - 1);
     store_tensor_linear(&r->store, &step->linear, full, file, weight, bias, wider, *width);
+    if (step->adds && wider != *width) {
+        CRANK_TRY(module_tensor(r, file, "residual.weight", 'M', 'K', &weight, error));
+        snprintf(full, sizeof full, "%s.%d.residual", name, out->n_steps - 1);
+        store_tensor_linear(&r->store, &step->residual, full, file, weight, NULL, wider, *width);
+    }
     *width = wider;
     return CRANK_OK;
 }
@@ -279,7 +286,7 @@ static crank_status declare_module_head(model_reader *r, crank_error *error)
         tensor = file != NULL ? safetensors_find(file, "linear.bias") : NULL;
         store_tensor_floats(&r->store, &head->dense_bias, "head.dense_bias", file, tensor,
                             head->d_dense, 1);
-        CRANK_TRY(module_activation(r, dense[0], &head->activation, error));
+        CRANK_TRY(module_activation(r, dense[0], &head->activation, NULL, error));
     }
     int32_t width = (int32_t)r->dims.size[inner];
     if (norm >= 0) {
@@ -293,7 +300,7 @@ static crank_status declare_module_head(model_reader *r, crank_error *error)
     }
     int last = dense[n_dense - 1];
     ops_activation activation;
-    CRANK_TRY(module_activation(r, last, &activation, error));
+    CRANK_TRY(module_activation(r, last, &activation, NULL, error));
     CRANK_CHECK(activation == OPS_IDENTITY, UNSUPPORTED, error,
                 "modules.json: the last Dense module has activation %s, expected identity",
                 ops_activation_names[activation]);

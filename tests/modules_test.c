@@ -196,6 +196,8 @@ Test(modules, what_stops_a_list_of_modules_is_named)
         {"2_Dense/config.json", "{\"in_features\": 12}", "2_Dense/config.json: out_features"},
         {"2_Dense/config.json", "{\"out_features\": 9}", "linear.weight: dimension 0 is 10"},
         {"1_Pooling/config.json", "{\"pooling_mode\": [\"cls\", \"mean\"]}", "lists 2 modes"},
+        {"2_Dense/config.json", "{\"out_features\": 10, \"use_residual\": true}",
+         "2_Dense/model.safetensors: tensor residual.weight is missing"},
     };
     char folder[512];
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
