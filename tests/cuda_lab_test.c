@@ -1,3 +1,4 @@
+#define _DEFAULT_SOURCE
 /* What benchmarks on a GPU stand on (kernels/cuda/lab.h), on the emulator or on a GPU: the path
  * that times ops and measures peaks, and the dry run of ./run gpu, which goes through all of its
  * steps with the emulator as the device. Times of an emulator mean nothing; that they come is the
@@ -5,7 +6,9 @@
 #include <criterion/criterion.h>
 #include <jansson.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "kernels/cuda/image.h"
 #include "kernels/cuda/lab.h"
@@ -124,6 +127,80 @@ Test(cuda_lab, the_kernels_embedded_in_the_library_are_at_most_10_mb)
         if (image->cubins != NULL) bytes += (size_t)(image->cubins_end - image->cubins);
     }
     cr_expect(bytes > 0 && bytes <= 10 * 1000 * 1000, "%zu bytes", bytes);
+}
+
+/* A script in compute-sanitizer's place: it takes the same arguments, keeps the tool's name, and
+ * runs the program or, when `finds` is not empty, reports an error as that tool. The results of the
+ * step's commands: passed, failed. */
+static void sanitize_with(const char *finds, int *passed, int *failed, char tools[512])
+{
+    char folder[512], script[600], path[700], text[2048];
+    process_make_folder(folder);
+    snprintf(script, sizeof script, "%s/sanitizer", folder);
+    int bytes =
+        snprintf(text, sizeof text,
+                 "#!/bin/sh\n"
+                 "test \"$1 $3 $4 $5 $6\" = '--tool --error-exitcode 9 --target-processes all' "
+                 "|| exit 64\n"
+                 "echo \"$2\" >>'%s/tools'\n"
+                 "test \"$2\" = '%s' && exit 9\n"
+                 "shift 6\n"
+                 "exec \"$@\"\n",
+                 folder, finds);
+    process_write_file(script, text, (size_t)bytes);
+    cr_assert_eq(chmod(script, 0755), 0);
+    const char *argv[] = {"/usr/bin/env",   "python3",      CRANK_SOURCE_DIR "/bench/gpu",
+                          "--library",      cuda_library(), "--build",
+                          CRANK_BINARY_DIR, "--out",        folder,
+                          "--quick",        "--steps",      "sanitize",
+                          "--sanitizer",    script,         NULL};
+    process_result result = process_run(argv, NULL, 0);
+    cr_expect_eq(result.exit_code, finds[0] != 0, "%s%s", result.out, result.err);
+    process_free(&result);
+    snprintf(path, sizeof path, "%s/gpu.json", folder);
+    json_error_t why;
+    json_t *report = json_load_file(path, 0, &why), *row;
+    cr_assert_not_null(report, "%s: %s", path, why.text);
+    size_t i;
+    *passed = *failed = 0;
+    json_array_foreach(json_object_get(report, "steps"), i, row)
+    {
+        const char *end = json_string_value(json_object_get(row, "result"));
+        *passed += strcmp(end, "passed") == 0;
+        *failed += strcmp(end, "failed") == 0;
+    }
+    json_decref(report);
+    snprintf(path, sizeof path, "%s/tools", folder);
+    char *ran = process_read_file(path, NULL);
+    snprintf(tools, 512, "%s", ran != NULL ? ran : "");
+    free(ran);
+    process_remove_folder(folder);
+}
+
+Test(cuda_lab, the_sanitizers_step_runs_each_tool_and_believes_it, .timeout = 900)
+{
+    static const char expected[] = "memcheck\nmemcheck\nracecheck\nracecheck\n"
+                                   "initcheck\ninitcheck\nsynccheck\nsynccheck\n";
+    const char *name = "the_sanitizers_step_runs_each_tool_and_believes_it";
+    char tools[512];
+    int passed, failed;
+    if (cuda_skipped(name)) return;
+    if (cuda_emulator() == NULL) {
+        printf("[SKIP] %s: needs the emulator\n", name);
+        return;
+    }
+#ifdef __SANITIZE_ADDRESS__
+    printf("[SKIP] %s: Python cannot load a sanitized library\n", name);
+    return;
+#endif
+    sanitize_with("", &passed, &failed, tools);
+    cr_expect_eq(passed, 8);
+    cr_expect_eq(failed, 0);
+    cr_expect_str_eq(tools, expected);
+    sanitize_with("racecheck", &passed, &failed, tools);
+    cr_expect_eq(passed, 6);
+    cr_expect_eq(failed, 2);
+    cr_expect_str_eq(tools, expected);
 }
 
 /* Every step passes or says why it was left out, and the files hold what each step gave. */
