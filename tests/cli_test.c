@@ -188,7 +188,9 @@ static process_result shell(const char *format, const char *model, const char *f
 {
     char command[4096];
     snprintf(command, sizeof command, format, process_crank(), model, folder);
-    const char *argv[] = {"/bin/bash", "-c", command, NULL};
+    /* Without the locale that the tests were started in: bash warns of one that is not installed.
+     */
+    const char *argv[] = {"/usr/bin/env", "LC_ALL=C", "/bin/bash", "-c", command, NULL};
     return process_run(argv, NULL, 0);
 }
 
