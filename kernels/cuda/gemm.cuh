@@ -124,6 +124,8 @@ template <class S, epilogue E> __device__ __forceinline__ void gemm(const gemm_a
 
     auto load_residual = [&]() {
         const unsigned char *from = static_cast<const unsigned char *>(a.residual);
+        /* Runs once but stands in the main loop's code: unrolled it was most of it. */
+#pragma unroll 1
         for (int i = tid; i < S::BM * OUT_CHUNKS; i += S::THREADS) {
             const int r = i / OUT_CHUNKS, c = i % OUT_CHUNKS;
             const int row = m0 + r, column = out0 + c * 8;
