@@ -55,10 +55,13 @@ crank_status model_sizes(model_reader *r, crank_error *error)
     int32_t layers, positions;
     const char *position_kind;
     CRANK_TRY(refuse_variants(c, error));
-    CRANK_TRY(config_int(c, "num_hidden_layers|n_layers|num_layers", 1, 256, &layers, error));
-    CRANK_TRY(config_int(c, "hidden_size|dim|d_model", 1, 16384, &e->width, error));
-    CRANK_TRY(config_int(c, "num_attention_heads|n_heads|num_heads", 1, 1024, &e->heads, error));
-    CRANK_TRY(config_int(c, "intermediate_size|hidden_dim|d_ff", 1, 65536, &e->ffn_width, error));
+    CRANK_TRY(
+        config_int(c, "num_hidden_layers|n_layers|num_layers|n_layer", 1, 256, &layers, error));
+    CRANK_TRY(config_int(c, "hidden_size|dim|d_model|n_embd", 1, 16384, &e->width, error));
+    CRANK_TRY(
+        config_int(c, "num_attention_heads|n_heads|num_heads|n_head", 1, 1024, &e->heads, error));
+    CRANK_TRY(
+        config_int(c, "intermediate_size|hidden_dim|d_ff|n_inner", 1, 65536, &e->ffn_width, error));
     CRANK_TRY(config_int(c, "vocab_size", 1, 1 << 24, &tokens->vocab_size, error));
     CRANK_TRY(config_int_or(c, "max_position_embeddings", 8, 1 << 20, 512, &positions, error));
     CRANK_TRY(config_int_or(c, "type_vocab_size", 0, 1024, 0, &tokens->n_types, error));

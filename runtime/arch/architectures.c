@@ -5,7 +5,8 @@
 
 /* clang-format off */
 #define ARCHITECTURES(X) \
-    X(bert) X(electra) X(distilbert) X(roberta) X(albert) X(mpnet) X(modernbert) X(deberta) X(gte) X(t5)
+    X(bert) X(electra) X(distilbert) X(roberta) X(albert) X(mpnet) X(modernbert) X(deberta) X(gte) \
+    X(nomic) X(t5)
 /* clang-format on */
 
 #define DECLARE(name) extern const architecture architecture_##name;
