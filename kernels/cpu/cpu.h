@@ -58,8 +58,53 @@ static inline size_t cpu_stride_floats(int32_t cols)
  * that 0 is exact. Symmetric activations would be a little simpler and lose half of the codes
  * wherever a row leans to one side: after GELU, and after a LayerNorm with an outlier (on
  * minilm-l6-real twice the error of the logits). How a level wants the operand: U8 q, S8 q - 128,
- * S16 q - zero. */
+ * S16 q - zero.
+ *
+ * The first row of each sequence is kept in two codes, q and that of what q leaves over in units of
+ * scale / 255: 16 bits together (Dettmers et al. 2022 keep outliers apart for the same reason).
+ * Heads read this row, every layer's error of it adds up in the score, and trained encoders park
+ * outliers there: in minilm-l6-real one channel of it is 60 times the median, which leaves the
+ * others two or three codes. That row alone made two thirds of the error of the pooled vector. It
+ * costs a row more in every product. */
 typedef enum cpu_int8_form { CPU_INT8_U8, CPU_INT8_S8, CPU_INT8_S16 } cpu_int8_form;
+
+/* The second codes of a tensor: row i of them belongs to row cpu_fine_row(f, i). */
+typedef struct cpu_fine {
+    int32_t n;
+    const int32_t *rows; /* ascending; NULL: row i itself */
+    uint8_t *operand;    /* [n] rows of the operand's stride */
+    float *scale;        /* [n] */
+    int32_t *zero;       /* [n] as cpu_zeros_of */
+} cpu_fine;
+
+static inline int32_t cpu_fine_row(const cpu_fine *f, int32_t i)
+{
+    return f->rows != NULL ? f->rows[i] : i;
+}
+
+/* The first i whose row is not below `row`. */
+static inline int32_t cpu_fine_from(const cpu_fine *f, int32_t row)
+{
+    int32_t low = 0, high = f->n;
+    while (low < high) {
+        int32_t middle = low + (high - low) / 2;
+        if (cpu_fine_row(f, middle) < row) {
+            low = middle + 1;
+        } else {
+            high = middle;
+        }
+    }
+    return low;
+}
+
+/* The next i of another row (a sequence without tokens begins where its neighbour does). */
+static inline int32_t cpu_fine_next(const cpu_fine *f, int32_t i)
+{
+    int32_t row = cpu_fine_row(f, i);
+    do i++;
+    while (i < f->n && cpu_fine_row(f, i) == row);
+    return i;
+}
 
 /* ---- weights ----------------------------------------------------------------------------------
  */
@@ -141,7 +186,8 @@ typedef struct cpu_finish {
     cpu_int8_form int8_form;
     float *scale;
     int32_t *zero;
-    float *row; /* scratch of CPU_FINISH_ROWS * cpu_stride(cols, 4) bytes, each worker's own */
+    cpu_fine fine; /* int8: rows with a second code */
+    float *row;    /* scratch of CPU_FINISH_ROWS * cpu_stride(cols, 4) bytes, each worker's own */
     int32_t cols;
 } cpu_finish;
 
@@ -250,7 +296,6 @@ static inline int32_t cpu_share(int32_t count, int worker, int n)
     return (int32_t)((int64_t)count * worker / n);
 }
 
-/* A finish job that writes t's forms; src, residual, sum and norm are the caller's. */
 /* The zero points of a quantised tensor stand behind its scales: as the pair (-zero, -128 zero) of
  * 16-bit numbers that w_sums is multiplied with (U8), or 128 - zero (S8); unused in S16. */
 static inline int32_t *cpu_zeros_of(const ops_tensor *t)
@@ -258,6 +303,11 @@ static inline int32_t *cpu_zeros_of(const ops_tensor *t)
     return (int32_t *)(void *)(t->scale + t->rows);
 }
 
+/* Where t's second codes lie: behind the first ones, their scales and zero points likewise. Tensors
+ * of a row for each token or for each sequence have them. */
+cpu_fine cpu_fine_of(const ops_context *ctx, const ops_tensor *t);
+
+/* A finish job that writes t's forms; src, residual, sum and norm are the caller's. */
 cpu_finish cpu_finish_into(const ops_context *ctx, const ops_tensor *t);
 
 /* Where attention leaves its contexts, head by head. Takes scratch when the tensor keeps only an

@@ -22,7 +22,7 @@ typedef struct linear_job {
     bool gated;
     int32_t rows, cols; /* of the output */
     size_t x_stride;
-    int32_t step_bytes; /* of a step in x */
+    cpu_fine fine; /* of x */
     /* destinations of the stripes */
     float *wide; /* [rows of a block, all outputs] f32: the value itself, or scratch */
     size_t wide_ld, wide_rows;
@@ -42,6 +42,25 @@ static float *wide_rows_of(const linear_job *job, int worker, int32_t row)
     if (job->wide == NULL) return NULL;
     if (job->wide_is_value) return job->wide + (size_t)row * job->wide_ld;
     return job->wide + (size_t)worker * job->wide_rows * job->wide_ld;
+}
+
+/* Adds what the second codes of rows [row, row + n) give to what the first ones gave: each such row
+ * is its own bias. */
+static void add_fine_rows(const linear_job *job, const cpu_tile *tile, int32_t row)
+{
+    const cpu_fine *fine = &job->fine;
+    for (int32_t i = cpu_fine_from(fine, row); i < fine->n; i = cpu_fine_next(fine, i)) {
+        int32_t at = cpu_fine_row(fine, i) - row;
+        if (at >= tile->rows) break;
+        cpu_tile one = *tile;
+        one.c = tile->c + (size_t)at * tile->ldc;
+        one.bias = one.c;
+        one.a = fine->operand + (size_t)i * job->x_stride;
+        one.a_scale = fine->scale + i;
+        one.a_zero = fine->zero + i;
+        one.rows = 1;
+        job->level->tile[job->dtype].run(&one);
+    }
 }
 
 /* Stripes [first, end) of rows [row, row + n) into wide rows (those of `row` first) and half. */
@@ -79,6 +98,7 @@ static void run_stripes(const linear_job *job, int worker, int32_t row, int32_t 
             tile.a_zero = cpu_zeros_of(job->x) + row;
         }
         job->level->tile[job->dtype].run(&tile);
+        add_fine_rows(job, &tile, row);
         if (in_place && job->act == OPS_IDENTITY && job->half == NULL) continue;
         cpu_activate finish = {
             .src = c,
@@ -191,6 +211,7 @@ static linear_job job_of(const ops_context *ctx, const ops_tensor *x, const ops_
     size_t element = (size_t)ops_dtypes[dtype].bytes;
     if (dtype == OPS_INT8 && level->int8_form == CPU_INT8_S16) element = 2;
     linear_job job = {
+        .fine = cpu_fine_of(ctx, x),
         .level = level,
         .dtype = dtype,
         .x = x,

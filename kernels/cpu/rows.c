@@ -6,6 +6,30 @@
 /* ---- tensors ----------------------------------------------------------------------------------
  */
 
+static int32_t fine_rows(const ops_context *ctx, const ops_tensor *t)
+{
+    const ops_batch *batch = &ctx->batch;
+    bool whole = t->rows == batch->n_tokens || t->rows == batch->n_sequences;
+    return ctx->dtype == OPS_INT8 && whole ? batch->n_sequences : 0;
+}
+
+static size_t int8_stride(const ops_context *ctx, const ops_tensor *t)
+{
+    return cpu_stride(t->cols, cpu_level_of(ctx)->int8_form == CPU_INT8_S16 ? 2 : 1);
+}
+
+cpu_fine cpu_fine_of(const ops_context *ctx, const ops_tensor *t)
+{
+    cpu_fine f = {.n = fine_rows(ctx, t)};
+    if (f.n == 0) return f;
+    size_t rows = (size_t)t->rows;
+    if (t->rows != ctx->batch.n_sequences) f.rows = ctx->batch.starts;
+    f.operand = (uint8_t *)t->operand + rows * int8_stride(ctx, t);
+    f.scale = t->scale + 2 * rows;
+    f.zero = (int32_t *)(void *)(f.scale + f.n);
+    return f;
+}
+
 /* f32: one form, value and operand alike. bf16 and int8: the value stays f32 (residual stream,
  * norms, softmax), the operand is what the tile reads. The 64 bytes past the end let attention read
  * a whole vector at the last head of the last row. */
@@ -27,8 +51,8 @@ void cpu_tensor(ops_context *ctx, ops_tensor *t)
         t->operand = ops_take(ctx, rows * cpu_stride(t->cols, sizeof(uint16_t)) + 64);
         return;
     }
-    size_t element = cpu_level_of(ctx)->int8_form == CPU_INT8_S16 ? 2 : 1;
-    t->operand = ops_take(ctx, rows * cpu_stride(t->cols, element) + 64);
+    rows += (size_t)fine_rows(ctx, t);
+    t->operand = ops_take(ctx, rows * int8_stride(ctx, t) + 64);
     t->scale = ops_take(ctx, rows * (sizeof(float) + sizeof(int32_t)));
 }
 
@@ -45,9 +69,12 @@ cpu_finish cpu_finish_into(const ops_context *ctx, const ops_tensor *t)
     if (ctx->dtype == OPS_F32 || t->operand == NULL) return f;
     f.operand = t->operand;
     f.operand_dtype = ctx->dtype;
-    if (ctx->dtype == OPS_INT8) f.zero = cpu_zeros_of(t);
-    size_t element = ctx->dtype == OPS_BF16 || f.int8_form == CPU_INT8_S16 ? 2 : 1;
-    f.operand_stride = cpu_stride(t->cols, element);
+    f.operand_stride = cpu_stride(t->cols, sizeof(uint16_t));
+    if (ctx->dtype == OPS_INT8) {
+        f.operand_stride = int8_stride(ctx, t);
+        f.zero = cpu_zeros_of(t);
+        f.fine = cpu_fine_of(ctx, t);
+    }
     return f;
 }
 

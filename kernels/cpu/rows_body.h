@@ -235,39 +235,92 @@ static void write_row(const cpu_finish *job, int32_t r, row_state *row, ops_norm
     if (quantised) keep_range(row, least, most);
 }
 
-/* z -> operand in int8: [low, high] on 256 codes. */
-static void quantise_row(const cpu_finish *job, int32_t r, const row_state *row, const float *z)
+/* A row's int8 code: q = z * inverse + point, rounded to 0..255. */
+typedef struct row_code {
+    float scale, inverse;
+    int32_t point;
+} row_code;
+
+static row_code code_of(float range, float least)
 {
-    float range = row->high - row->low, inverse = range > 0.0f ? 255.0f / range : 0.0f;
-    if (!(inverse <= 0x1p127f)) inverse = 0.0f; /* a row of 1e-37: as good as zeros */
-    /* -low * inverse is in 0..255: adding 1.5 * 2^23 rounds it to nearest even */
-    float zero = (-row->low * inverse + 0x1.8p23f) - 0x1.8p23f;
-    job->scale[r] = inverse > 0.0f ? range / 255.0f : 0.0f;
-    int32_t point = zero == zero ? (int32_t)zero : 0;
-    uint8_t *out = (uint8_t *)job->operand + (size_t)r * job->operand_stride;
-    v16 by = v_set(inverse), shift = v_set((float)point), top = v_set(255.0f);
-#define CODES(c) v_min(v_max(v_fma(v_load(z + (c)), by, shift), v_zero()), top)
+    row_code code = {.inverse = range > 0.0f ? 255.0f / range : 0.0f};
+    if (!(code.inverse <= 0x1p127f)) code.inverse = 0.0f; /* a row of 1e-37: as good as zeros */
+    code.scale = code.inverse > 0.0f ? range / 255.0f : 0.0f;
+    /* -least * inverse is in 0..255: adding 1.5 * 2^23 rounds it to nearest even */
+    float zero = (-least * code.inverse + 0x1.8p23f) - 0x1.8p23f;
+    code.point = zero == zero ? (int32_t)zero : 0;
+    return code;
+}
+
+static inline v16 v_encode(const row_code *code, v16 z)
+{
+    v16 q = v_fma(z, v_set(code->inverse), v_set((float)code->point));
+    return v_min(v_max(q, v_zero()), v_set(255.0f));
+}
+
+static void write_codes(const cpu_finish *job, uint8_t *out, float *scale, int32_t *zero,
+                        const row_code *code, const float *z)
+{
+    const row_code fixed = *code;
+    *scale = fixed.scale;
     switch (job->int8_form) {
     case CPU_INT8_U8:
-        job->zero[r] = (int32_t)((uint32_t)(-128 * point) << 16 | (uint16_t)-point);
-        for (int32_t c = 0; c < job->cols; c += 16) v_store_u8(out + c, CODES(c));
+        *zero = (int32_t)((uint32_t)(-128 * fixed.point) << 16 | (uint16_t)-fixed.point);
+        for (int32_t c = 0; c < job->cols; c += 16) {
+            v_store_u8(out + c, v_encode(&fixed, v_load(z + c)));
+        }
         break;
     case CPU_INT8_S8:
-        job->zero[r] = 128 - point;
-        for (int32_t c = 0; c < job->cols; c += 16) v_store_s8((int8_t *)out + c, CODES(c));
+        *zero = 128 - fixed.point;
+        for (int32_t c = 0; c < job->cols; c += 16) {
+            v_store_s8((int8_t *)out + c, v_encode(&fixed, v_load(z + c)));
+        }
         break;
     case CPU_INT8_S16:
         for (int32_t c = 0; c < job->cols; c += 16) {
-            v_store_s16((int16_t *)out + c, CODES(c), point);
+            v_store_s16((int16_t *)out + c, v_encode(&fixed, v_load(z + c)), fixed.point);
         }
         break;
     }
-#undef CODES
+}
+
+/* z -> operand in int8: [low, high] on 256 codes. */
+static row_code quantise_row(const cpu_finish *job, int32_t r, const row_state *row, const float *z)
+{
+    row_code code = code_of(row->high - row->low, row->low);
+    write_codes(job, (uint8_t *)job->operand + (size_t)r * job->operand_stride, &job->scale[r],
+                &job->zero[r], &code, z);
+    return code;
+}
+
+/* What the code leaves of z, at most half its scale to either side, on 256 codes of its own; rest
+ * may be z. */
+static void refine_row(const cpu_finish *job, int32_t i, const row_code *code, const float *z,
+                       float *rest)
+{
+    v16 magic = v_set(0x1.8p23f), point = v_set((float)code->point), by = v_set(-code->scale);
+    for (int32_t c = 0; c < job->cols; c += 16) {
+        v16 whole = v_sub(v_add(v_encode(code, v_load(z + c)), magic), magic);
+        v_store(rest + c, v_fma(v_sub(whole, point), by, v_load(z + c)));
+    }
+    row_code second = code_of(code->scale, -0.5f * code->scale);
+    write_codes(job, job->fine.operand + (size_t)i * job->operand_stride, &job->fine.scale[i],
+                &job->fine.zero[i], &second, rest);
+}
+
+/* z in one code, or in two where r is the next row that has them; rest as in refine_row. */
+static void encode_row(const cpu_finish *job, int32_t r, const row_state *row, const float *z,
+                       float *rest, int32_t *fine)
+{
+    row_code code = quantise_row(job, r, row, z);
+    if (*fine == job->fine.n || cpu_fine_row(&job->fine, *fine) != r) return;
+    refine_row(job, *fine, &code, z, rest);
+    *fine = cpu_fine_next(&job->fine, *fine);
 }
 
 /* Rows go through each step in fours: a step ends in a sum, a root or a quotient that the next one
  * waits for, and the other rows' work fills the wait. */
-static void finish_rows(const cpu_finish *job, int32_t r, int n)
+static void finish_rows(const cpu_finish *job, int32_t r, int n, int32_t *fine)
 {
     row_state rows[CPU_FINISH_ROWS];
     size_t ld = cpu_stride_floats(job->cols);
@@ -279,11 +332,13 @@ static void finish_rows(const cpu_finish *job, int32_t r, int n)
     }
     for (int i = 0; i < n && kind != OPS_NORM_NONE; i++) measure_row(job, &rows[i]);
     for (int i = 0; i < n; i++) write_row(job, r + i, &rows[i], kind, quantised);
-    for (int i = 0; i < n && quantised; i++) quantise_row(job, r + i, &rows[i], rows[i].s);
+    for (int i = 0; i < n && quantised; i++) {
+        encode_row(job, r + i, &rows[i], rows[i].s, rows[i].s, fine);
+    }
 }
 
 /* The same where src itself is quantised and nothing else is asked for. */
-static void quantise_rows(const cpu_finish *job, int32_t r, int n)
+static void quantise_rows(const cpu_finish *job, int32_t r, int n, int32_t *fine)
 {
     row_state rows[CPU_FINISH_ROWS];
     const float *src = job->src + (size_t)(r - job->src_row0) * job->src_ld;
@@ -297,7 +352,7 @@ static void quantise_rows(const cpu_finish *job, int32_t r, int n)
         keep_range(&rows[i], least, most);
     }
     for (int i = 0; i < n; i++) {
-        quantise_row(job, r + i, &rows[i], src + (size_t)i * job->src_ld);
+        encode_row(job, r + i, &rows[i], src + (size_t)i * job->src_ld, job->row, fine);
     }
 }
 
@@ -306,12 +361,13 @@ static void finish(const cpu_finish *job, int32_t row0, int32_t row1)
     bool plain = (job->norm == NULL || job->norm->kind == OPS_NORM_NONE) && job->residual == NULL &&
                  job->sum == NULL && job->value == NULL && job->operand != NULL &&
                  job->operand_dtype == OPS_INT8;
+    int32_t fine = cpu_fine_from(&job->fine, row0);
     for (int32_t r = row0; r < row1; r += CPU_FINISH_ROWS) {
         int n = row1 - r < CPU_FINISH_ROWS ? row1 - r : CPU_FINISH_ROWS;
         if (plain) {
-            quantise_rows(job, r, n);
+            quantise_rows(job, r, n, &fine);
         } else {
-            finish_rows(job, r, n);
+            finish_rows(job, r, n, &fine);
         }
     }
 }
