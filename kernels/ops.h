@@ -39,8 +39,8 @@
  */
 
 /* Compute dtypes. X(enum, name, bytes of a stored weight, |logit - fp32 golden| allowed on the tiny
- * golden models). INT8: weights symmetric per output channel, activations per token (CPU, CUDA:
- * with a zero point). */
+ * golden models). INT8: weights symmetric per output channel, activations per token with a zero
+ * point (CPU: first rows of sequences in two codes, kernels/cpu/cpu.h). */
 #define OPS_DTYPE_LIST(X)                                                                          \
     X(OPS_F32, "f32", 4, 2e-5)                                                                     \
     X(OPS_BF16, "bf16", 2, 4e-2)                                                                   \

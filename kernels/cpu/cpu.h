@@ -63,9 +63,9 @@ static inline size_t cpu_stride_floats(int32_t cols)
  * The first row of each sequence is kept in two codes, q and that of what q leaves over in units of
  * scale / 255: 16 bits together (Dettmers et al. 2022 keep outliers apart for the same reason).
  * Heads read this row, every layer's error of it adds up in the score, and trained encoders park
- * outliers there: in minilm-l6-real one channel of it is 60 times the median, which leaves the
- * others two or three codes. That row alone made two thirds of the error of the pooled vector. It
- * costs a row more in every product. */
+ * outliers there: in minilm-l6-real one channel of it is near 60 times the median, which leaves the
+ * others a handful of codes. Two codes leave a third of the error of the pooled vector, for one row
+ * more in every product. */
 typedef enum cpu_int8_form { CPU_INT8_U8, CPU_INT8_S8, CPU_INT8_S16 } cpu_int8_form;
 
 /* The second codes of a tensor: row i of them belongs to row cpu_fine_row(f, i). */
@@ -138,7 +138,7 @@ typedef struct cpu_tile {
     size_t w_panel, w_step; /* bytes from panel to panel and from step to step (64 when packed) */
     int32_t steps;
     int32_t rows, panels;
-    const float *bias; /* NULL: zeros */
+    const float *bias; /* NULL: zeros; of a single row it may be c, which then is added to */
     const float *a_scale, *w_scale;
     const int32_t *a_zero; /* see cpu_zeros_of */
     const int16_t *w_sums;
