@@ -25,6 +25,15 @@ const char *const ops_kind_names[OPS_N_KINDS] = {
 #undef ROW
 };
 
+const char *const ops_pool_names[OPS_N_POOL_KINDS] = {
+    [OPS_POOL_FIRST] = "first token",
+    [OPS_POOL_MEAN] = "mean",
+    [OPS_POOL_MAX] = "maximum",
+    [OPS_POOL_LAST] = "last token",
+    [OPS_POOL_MEAN_SQRT] = "sum over root of length",
+    [OPS_POOL_WEIGHTED] = "position-weighted mean",
+};
+
 const ops_layout *ops_layout_by_name(const char *name)
 {
     for (size_t i = 0; ops_layouts[i] != NULL; i++) {

@@ -225,6 +225,7 @@ typedef enum ops_pool_kind {
     OPS_POOL_WEIGHTED,  /* sum over i of i x_i, over the sum of i; i counts rows from 1 */
     OPS_N_POOL_KINDS
 } ops_pool_kind;
+extern const char *const ops_pool_names[OPS_N_POOL_KINDS];
 
 /* ---- context ----------------------------------------------------------------------------------
  */

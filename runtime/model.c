@@ -238,7 +238,6 @@ static crank_status fill_info(model_reader *r, crank_error *error)
     const encoder *e = &m->encoder;
     static const char *const activation_names[] = {"model", "identity", "sigmoid", "tanh",
                                                    "softmax"};
-    static const char *const pool_names[] = {"first token", "mean", "maximum"};
     const tok_info *tok = m->tok != NULL ? tokenizer_info(m->tok) : NULL;
     CRANK_TRY(copy_text(&m->tokenizer_warning, tok != NULL ? tok->warning : NULL, error));
     CRANK_TRY(copy_text(&m->source_sha256, reader_metadata(r, "crank.source_sha256"), error));
@@ -270,7 +269,7 @@ static crank_status fill_info(model_reader *r, crank_error *error)
         .hidden_activation = ops_activation_names[e->activation],
         .pooling = m->readout.kind == READOUT_TOKENS      ? "every token"
                    : m->ranker.present && !m->ranker.head ? "one decode step"
-                                                          : pool_names[m->readout.pool],
+                                                          : ops_pool_names[m->readout.pool],
         .head = m->readout.text,
         .activation = m->activation,
         .activation_name = activation_names[m->activation],

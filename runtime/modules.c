@@ -67,20 +67,19 @@ static crank_status choose_pooling(model_reader *r, const char **text, crank_err
     static const struct {
         sentence_pooling from;
         ops_pool_kind to;
-        const char *text;
     } poolings[] = {
-        {SENTENCE_POOL_NONE, OPS_POOL_MEAN, "mean"}, /* sentence-transformers' own default */
-        {SENTENCE_POOL_CLS, OPS_POOL_FIRST, "first token"},
-        {SENTENCE_POOL_MEAN, OPS_POOL_MEAN, "mean"},
-        {SENTENCE_POOL_MAX, OPS_POOL_MAX, "maximum"},
-        {SENTENCE_POOL_LAST, OPS_POOL_LAST, "last token"},
-        {SENTENCE_POOL_MEAN_SQRT_LEN, OPS_POOL_MEAN_SQRT, "sum over root of length"},
-        {SENTENCE_POOL_WEIGHTED_MEAN, OPS_POOL_WEIGHTED, "position-weighted mean"},
+        {SENTENCE_POOL_NONE, OPS_POOL_MEAN}, /* sentence-transformers' own default */
+        {SENTENCE_POOL_CLS, OPS_POOL_FIRST},
+        {SENTENCE_POOL_MEAN, OPS_POOL_MEAN},
+        {SENTENCE_POOL_MAX, OPS_POOL_MAX},
+        {SENTENCE_POOL_LAST, OPS_POOL_LAST},
+        {SENTENCE_POOL_MEAN_SQRT_LEN, OPS_POOL_MEAN_SQRT},
+        {SENTENCE_POOL_WEIGHTED_MEAN, OPS_POOL_WEIGHTED},
     };
     for (size_t i = 0; i < sizeof poolings / sizeof poolings[0]; i++) {
         if (poolings[i].from != r->sentence.pooling) continue;
         r->model->readout.pool = poolings[i].to;
-        *text = poolings[i].text;
+        *text = ops_pool_names[poolings[i].to];
         return CRANK_OK;
     }
     return status_fail(error, CRANK_UNSUPPORTED,

@@ -163,6 +163,10 @@ Test(modules, dense_before_normalize)
     char folder[512];
     make_dense_folder(folder);
     check_path(folder, "modules-dense", 2e-5);
+    process_result info = commands_run(NULL, "info", folder, "--device", "ref", "--json", NULL);
+    commands_expect_code(&info, 0);
+    cr_expect(strstr(info.out, "\"pooling\":\"sum over root of length\"") != NULL, "%s", info.out);
+    process_free(&info);
     process_remove_folder(folder);
 }
 
