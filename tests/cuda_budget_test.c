@@ -132,6 +132,9 @@ Test(cuda_budget, no_counter_is_a_tenth_off, .timeout = 900)
         run("linear", "f16", tiles[t]);
         run("linear_residual_norm", "int8", tiles[t]);
     }
+    run("linear_residual_norm", "f16", "_16x384_");
+    run("linear_residual_norm", "f16", "_32x384_");
+    run("linear_residual_norm", "int8", "_32x384_");
     run("attention", "f16", "query16");
     run("attention", "f16", "query64");
     run("linear", "f16", "cublaslt"); /* what goes around it */

@@ -69,11 +69,11 @@ static void compare_variants(const char *const *variants, size_t n, ops_dtype dt
 
 Test(cuda_ops, gemm_tiles_give_equal_bits, .timeout = 900)
 {
-    static const char *const tiles[] = {"_16x32_", "_16x64_",  "_32x64_",
-                                        "_64x64_", "_128x64_", "_128x128_"};
+    static const char *const tiles[] = {"_16x32_",  "_16x64_",   "_32x64_",  "_64x64_",
+                                        "_128x64_", "_128x128_", "_16x384_", "_32x384_"};
     if (cuda_skipped("gemm_tiles_give_equal_bits")) return;
     static const ops_dtype dtypes[] = {OPS_F16, OPS_BF16, OPS_INT8};
-    for (int i = 0; i < 3; i++) compare_variants(tiles, 6, dtypes[i], 0.9, "linear");
+    for (int i = 0; i < 3; i++) compare_variants(tiles, 8, dtypes[i], 0.9, "linear");
 }
 
 /* Every activation and odd width that a linear may have, through cuBLASLt. */

@@ -106,6 +106,14 @@ typedef struct gemm_args {
     void *out;
 } gemm_args;
 
+/* The same with a norm of whole rows behind it, in one block's tile. gemm.out: the sums, or NULL */
+typedef struct gemm_norm_args {
+    gemm_args gemm;
+    int32_t cols, vectors; /* of a row; vectors: as in row_args */
+    norm_args norm;
+    row_output out;
+} gemm_norm_args;
+
 /* rows = act(sums + bias): what follows a GEMM of cuBLASLt; see matmul.cu */
 typedef struct bias_act_args {
     row_count n_rows;

@@ -21,7 +21,9 @@
     X(32, 64, 2, 2, 5)                                                                             \
     X(64, 64, 2, 2, 4)                                                                             \
     X(128, 64, 2, 2, 3)                                                                            \
-    X(128, 128, 2, 4, 3)
+    X(128, 128, 2, 4, 3)                                                                           \
+    X(16, 384, 1, 4, 3)                                                                            \
+    X(32, 384, 2, 4, 3)
 
 /* Which epilogue exists in which tile: the ones that run over all tokens of common models in every
  * tile, the rarer ones where a small, a middle and a large tile are enough. */
@@ -49,6 +51,12 @@
     X(128, 128, gated, __VA_ARGS__)                                                                \
     X(32, 64, act, __VA_ARGS__)                                                                    \
     X(128, 64, act, __VA_ARGS__)
+
+/* Tiles that span a whole row of up to 384 columns, so that its norm follows in the same kernel. */
+#define GEMM_NORM_COLUMNS 384
+#define GEMM_NORM_KERNELS(X, ...)                                                                  \
+    X(16, 384, norm, __VA_ARGS__)                                                                  \
+    X(32, 384, norm, __VA_ARGS__)
 
 /* Attention: head widths up to this one, padded inside the tile. */
 #define ATTENTION_WIDTHS(X, ...)                                                                   \

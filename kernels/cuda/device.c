@@ -163,6 +163,7 @@ static crank_status load_kernels(cuda_device *d, crank_error *error)
         CRANK_TRY(find_function(d, i, error));
         const char *symbol = cuda_kernels[i].symbol;
         int room = cuda_kernels[i].shared_bytes;
+        if (room > d->shared_bytes) continue; /* never launched here */
         if (room == 0) { /* sized by the model and the batch: allow all there is */
             CUDA_TRY(d,
                      function_get(&d->shared_static[i], CU_FUNC_SHARED_SIZE_BYTES, d->functions[i]),
@@ -200,8 +201,8 @@ static void list_variants(cuda_device *d)
                           .isa = "sm_80",
                           .name = k->symbol,
                           .shape = shape,
-                          .available = true,
-                          .selected = true};
+                          .available = k->shared_bytes <= d->shared_bytes,
+                          .selected = k->shared_bytes <= d->shared_bytes};
     }
 }
 

@@ -37,6 +37,7 @@ enum epilogue {
     EPILOGUE_act,      /* any other activation(+ bias) */
     EPILOGUE_gated,    /* act(u) * g; W's rows alternate 8 of u, 8 of g */
     EPILOGUE_residual, /* + bias + residual */
+    EPILOGUE_norm,     /* the same, then the norm of the row, which lies in one tile */
 };
 
 template <class T, int BM_, int BN_, int WM_, int WN_, int STAGES_> struct gemm_shape {
@@ -72,12 +73,15 @@ __device__ __forceinline__ float finish_sum(int32_t sum, const quantised &q, flo
     return __fmaf_rn(__fmul_rn(exact, q.w_scale), q.x_scale, bias);
 }
 
-template <class S, epilogue E> __device__ __forceinline__ void gemm(const gemm_args &a)
+/* finish(staging): what a whole tile goes through before it leaves (EPILOGUE_norm). */
+template <class S, epilogue E, class Finish>
+__device__ __forceinline__ void gemm(const gemm_args &a, const Finish &finish_tile)
 {
     typedef typename S::type T;
     typedef typename value_of<T>::type V;
     typedef typename mma<T>::accumulator acc;
     constexpr bool INT8 = sizeof(acc) == 4 && static_cast<acc>(0.5f) == 0;
+    constexpr bool RESIDUAL = E == EPILOGUE_residual || E == EPILOGUE_norm;
     extern __shared__ __align__(128) unsigned char gemm_shared[];
 
     const int tid = threadIdx.x, lane = tid & 31, warp = tid >> 5;
@@ -153,7 +157,7 @@ template <class S, epilogue E> __device__ __forceinline__ void gemm(const gemm_a
     for (int s = 0; s < S::STAGES - 1; s++) {
         if (s < a.k_tiles)
             load_step(s);
-        else if (E == EPILOGUE_residual && s == a.k_tiles)
+        else if (RESIDUAL && s == a.k_tiles)
             load_residual();
         cp_async_commit();
     }
@@ -164,7 +168,7 @@ template <class S, epilogue E> __device__ __forceinline__ void gemm(const gemm_a
         const int next = step + S::STAGES - 1;
         if (next < a.k_tiles)
             load_step(next);
-        else if (E == EPILOGUE_residual && next == a.k_tiles)
+        else if (RESIDUAL && next == a.k_tiles)
             load_residual();
         cp_async_commit();
 
@@ -189,7 +193,7 @@ template <class S, epilogue E> __device__ __forceinline__ void gemm(const gemm_a
     }
 
     cp_async_wait<0>();
-    if (E == EPILOGUE_residual) __syncthreads(); /* everybody's part of the residual is there */
+    if (RESIDUAL) __syncthreads(); /* everybody's part of the residual is there */
 
     const int g = lane >> 2, t = lane & 3;
     uint16_t *out = static_cast<uint16_t *>(a.out);
@@ -266,7 +270,7 @@ template <class S, epilogue E> __device__ __forceinline__ void gemm(const gemm_a
                     if (E == EPILOGUE_gelu) v = gelu(v);
                     const uint32_t at =
                         staging + swizzled<OUT_BYTES>(r, (warp_n * S::TN >> 3) + j) + t * 4;
-                    if (E == EPILOGUE_residual) {
+                    if (RESIDUAL) {
                         const float2 residual = V::unpack(load_shared(at));
                         v.x += residual.x, v.y += residual.y;
                     }
@@ -275,6 +279,10 @@ template <class S, epilogue E> __device__ __forceinline__ void gemm(const gemm_a
             }
         }
         __syncthreads();
+        if (E == EPILOGUE_norm) {
+            finish_tile(staging, m0, rows);
+            if (out == nullptr) return;
+        }
 
         for (int i = tid; i < S::BM * OUT_CHUNKS; i += S::THREADS) {
             const int r = i / OUT_CHUNKS, ch = i % OUT_CHUNKS;
@@ -284,6 +292,46 @@ template <class S, epilogue E> __device__ __forceinline__ void gemm(const gemm_a
                     load_shared4(staging + swizzled<OUT_BYTES>(r, ch));
         }
     }
+}
+
+/* What a kernel with this epilogue is launched with. */
+template <epilogue E> struct gemm_args_of {
+    typedef gemm_args args;
+};
+template <> struct gemm_args_of<EPILOGUE_norm> {
+    typedef gemm_norm_args args;
+};
+
+struct no_finish {
+    __device__ __forceinline__ void operator()(uint32_t, int, int) const {}
+};
+
+template <class S, epilogue E> __device__ __forceinline__ void run_gemm(const gemm_args &a)
+{
+    gemm<S, E>(a, no_finish());
+}
+
+/* A warp a row, as rows.cuh has it: the bits of the norm kernel over the same 16-bit sums. */
+template <class S, epilogue E> __device__ __forceinline__ void run_gemm(const gemm_norm_args &a)
+{
+    typedef typename value_of<typename S::type>::type V;
+    constexpr int NV = (S::BN + 255) / 256;
+    gemm<S, E>(a.gemm, [&](uint32_t staging, int m0, int rows) {
+        const int lane = threadIdx.x & 31;
+        for (int r = threadIdx.x >> 5; r < S::BM && m0 + r < rows; r += S::THREADS / 32) {
+            row<NV> x;
+#pragma unroll
+            for (int i = 0; i < NV; i++) {
+                const int chunk = lane + 32 * i;
+                if (chunk * 8 < a.cols)
+                    unpack8<V>(x.v[i], load_shared4(staging + swizzled<S::BN * 2>(r, chunk)));
+                else
+                    zero8(x.v[i]);
+            }
+            norm_row(x, a.cols, a.norm, a.vectors != 0);
+            store_row<V>(x, a.out, m0 + r, a.cols);
+        }
+    });
 }
 
 } // namespace crank
@@ -300,9 +348,10 @@ GEMM_TILES(GEMM_SHAPE)
 /* type: of the operands; prefix: its name in the catalog */
 #define GEMM_KERNEL(bm, bn, name, type, prefix)                                                    \
     extern "C" __global__ void __launch_bounds__(crank::gemm_##bm##x##bn<crank::type>::THREADS)    \
-        gemm_##prefix##_##bm##x##bn##_##name(const __grid_constant__ gemm_args a)                  \
+        gemm_##prefix##_##bm##x##bn##_##name(                                                      \
+            const __grid_constant__ crank::gemm_args_of<crank::EPILOGUE_##name>::args a)           \
     {                                                                                              \
-        crank::gemm<crank::gemm_##bm##x##bn<crank::type>, crank::EPILOGUE_##name>(a);              \
+        crank::run_gemm<crank::gemm_##bm##x##bn<crank::type>, crank::EPILOGUE_##name>(a);          \
     }
 
 #endif

@@ -2,3 +2,4 @@
 #include "kernels/cuda/gemm.cuh"
 
 GEMM_KERNELS(GEMM_KERNEL, f16, f16)
+GEMM_NORM_KERNELS(GEMM_KERNEL, f16, f16)

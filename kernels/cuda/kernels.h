@@ -44,4 +44,12 @@ ops_dtype cuda_value_dtype(const ops_context *ctx);
 void *cuda_row_target(ops_context *ctx, const ops_tensor *out);
 void cuda_quantise(ops_context *ctx, const ops_tensor *out, const void *rows);
 
+/* What a kernel that finishes whole rows is told of out and its norm. */
+typedef struct cuda_finish {
+    norm_args norm;
+    row_output out;
+    int32_t vectors;
+} cuda_finish;
+cuda_finish cuda_finish_of(const ops_context *ctx, const ops_tensor *out, const ops_norm *norm);
+
 #endif

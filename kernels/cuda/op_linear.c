@@ -82,15 +82,11 @@ static bool matmul(ops_context *ctx, const matmul_linear *l, void *rows, const o
     return true;
 }
 
-/* rows = epilogue(x W^T + bias): one GEMM launch, or cuBLASLt. */
-static void gemm(ops_context *ctx, cuda_kernel_kind kind, void *rows, const ops_tensor *x,
-                 const ops_linear *w, const void *residual, ops_activation act, int32_t out_cols)
+/* A GEMM's arguments. rows: where its 16-bit results go. */
+static gemm_args args_of(const ops_context *ctx, void *rows, const ops_tensor *x,
+                         const ops_linear *w, const void *residual, ops_activation act,
+                         int32_t out_cols)
 {
-    matmul_linear l;
-    if (ctx->failure != CRANK_OK || x->rows == 0) return;
-    if (matmul_of(ctx, &l, kind, w, act) && matmul(ctx, &l, rows, x, residual, act)) return;
-    if (ctx->dry) return;
-    const cuda_device *d = ctx->device;
     cuda_linear_parts p = cuda_linear_at(ctx->dtype, w->n, w->k, w->gated);
     const uint8_t *blob = w->blob;
     int32_t element = ctx->dtype == OPS_INT8 ? 1 : 2;
@@ -112,13 +108,58 @@ static void gemm(ops_context *ctx, cuda_kernel_kind kind, void *rows, const ops_
         args.w_scale = (const float *)(uintptr_t)(blob + p.scales);
         args.w_sums = (const int32_t *)(uintptr_t)(blob + p.sums);
     }
-    int32_t grid_rows = cuda_grid_rows(ctx, x->rows);
-    int kernel = cuda_find_gemm(kind, ctx->dtype, grid_rows, p.rows, args.k_tiles, d->n_sms, d->sm,
-                                d->forced);
+    return args;
+}
+
+static void launch(ops_context *ctx, int kernel, int32_t rows, int32_t n, const void *args,
+                   size_t args_bytes)
+{
     const cuda_kernel *k = &cuda_kernels[kernel];
-    cuda_launch(ctx, kernel, (uint32_t)((p.rows + k->tile_n - 1) / k->tile_n),
-                (uint32_t)((grid_rows + k->tile_m - 1) / k->tile_m), 1, (uint32_t)k->threads,
-                (uint32_t)k->shared_bytes, &args, sizeof args);
+    cuda_launch(ctx, kernel, (uint32_t)((n + k->tile_n - 1) / k->tile_n),
+                (uint32_t)((rows + k->tile_m - 1) / k->tile_m), 1, (uint32_t)k->threads,
+                (uint32_t)k->shared_bytes, args, args_bytes);
+}
+
+/* rows = epilogue(x W^T + bias): one GEMM launch, or cuBLASLt. */
+static void gemm(ops_context *ctx, cuda_kernel_kind kind, void *rows, const ops_tensor *x,
+                 const ops_linear *w, const void *residual, ops_activation act, int32_t out_cols)
+{
+    matmul_linear l;
+    if (ctx->failure != CRANK_OK || x->rows == 0) return;
+    if (matmul_of(ctx, &l, kind, w, act) && matmul(ctx, &l, rows, x, residual, act)) return;
+    if (ctx->dry) return;
+    const cuda_device *d = ctx->device;
+    gemm_args args = args_of(ctx, rows, x, w, residual, act, out_cols);
+    int32_t grid_rows = cuda_grid_rows(ctx, x->rows);
+    int kernel = cuda_find_gemm(kind, ctx->dtype, grid_rows, args.n, args.k_tiles, d->n_sms, d->sm,
+                                d->forced);
+    launch(ctx, kernel, grid_rows, args.n, &args, sizeof args);
+}
+
+/* GEMM, residual and norm in one launch; false: another way is taken. sum NULL: not wanted. */
+static bool gemm_norm(ops_context *ctx, const ops_tensor *out, void *sum, const ops_tensor *x,
+                      const ops_linear *w, const void *residual, const ops_norm *norm)
+{
+    cuda_device *d = ctx->device;
+    matmul_linear l;
+    cu_address bias;
+    if (ctx->failure != CRANK_OK || x->rows == 0 || ctx->dry) return false;
+    if (matmul_of(ctx, &l, KERNEL_GEMM_RESIDUAL, w, OPS_IDENTITY) &&
+        cuda_matmul_find(d, &l, x->rows, &bias) != NULL)
+        return false;
+    gemm_args args = args_of(ctx, sum, x, w, residual, OPS_IDENTITY, w->n);
+    int32_t grid_rows = cuda_grid_rows(ctx, x->rows);
+    int kernel = cuda_find_gemm_norm(ctx->dtype, grid_rows, args.n, args.k_tiles, d->n_sms, d->sm,
+                                     d->shared_bytes, d->forced);
+    if (kernel < 0) return false;
+    cuda_finish finish = cuda_finish_of(ctx, out, norm);
+    gemm_norm_args both = {.gemm = args,
+                           .cols = out->cols,
+                           .vectors = finish.vectors,
+                           .norm = finish.norm,
+                           .out = finish.out};
+    launch(ctx, kernel, grid_rows, args.n, &both, sizeof both);
+    return true;
 }
 
 void cuda_linear(ops_context *ctx, ops_tensor *out, const ops_tensor *x, const ops_linear *w,
@@ -135,19 +176,22 @@ void cuda_linear(ops_context *ctx, ops_tensor *out, const ops_tensor *x, const o
     ops_release(ctx, mark);
 }
 
-/* GEMM with bias and residual in its epilogue, then a norm of whole rows. The sum between them is
- * rounded to 16 bits once, whichever kernels carry it. */
+/* GEMM with bias and residual in its epilogue, then a norm of whole rows, in one kernel or two. The
+ * sum between them is rounded to 16 bits once, whichever kernels carry it. */
 void cuda_linear_residual_norm(ops_context *ctx, ops_tensor *out, ops_tensor *sum,
                                const ops_tensor *x, const ops_linear *w, const ops_tensor *residual,
                                const ops_norm *norm)
 {
     size_t mark = ops_mark(ctx);
     ops_tensor scratch = {.rows = out->rows, .cols = out->cols, .uses = OPS_USE_VALUE};
-    if (sum == NULL) {
+    void *wanted = sum != NULL ? sum->value : NULL;
+    if (sum == NULL) { /* taken whichever kernels run: a dry run does not know the batch */
         cuda_tensor(ctx, &scratch);
         sum = &scratch;
     }
-    gemm(ctx, KERNEL_GEMM_RESIDUAL, sum->value, x, w, residual->value, OPS_IDENTITY, w->n);
-    cuda_norm(ctx, out, sum, norm);
+    if (!gemm_norm(ctx, out, wanted, x, w, residual->value, norm)) {
+        gemm(ctx, KERNEL_GEMM_RESIDUAL, sum->value, x, w, residual->value, OPS_IDENTITY, w->n);
+        cuda_norm(ctx, out, sum, norm);
+    }
     ops_release(ctx, mark);
 }

@@ -86,6 +86,12 @@ static void make_rows(ops_context *ctx, const ops_tensor *out, const void *sourc
                 ROWS_PER_BLOCK * 32, 0, &args, sizeof args);
 }
 
+cuda_finish cuda_finish_of(const ops_context *ctx, const ops_tensor *out, const ops_norm *norm)
+{
+    const void *arrays[] = {norm->gamma, norm->beta};
+    return (cuda_finish){norm_of(norm), output_of(ctx, out), whole_vectors(out->cols, arrays, 2)};
+}
+
 void cuda_norm(ops_context *ctx, ops_tensor *out, const ops_tensor *x, const ops_norm *norm)
 {
     make_rows(ctx, out, x->value, NULL, NULL, NULL, norm);

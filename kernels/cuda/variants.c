@@ -1,5 +1,6 @@
 #include "kernels/cuda/variants.h"
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <string.h>
 
@@ -24,6 +25,7 @@ enum { GEMM_TILES(TILE_SIZES) };
 #define KIND_act KERNEL_GEMM_ACT
 #define KIND_gated KERNEL_GEMM_GATED
 #define KIND_residual KERNEL_GEMM_RESIDUAL
+#define KIND_norm KERNEL_GEMM_NORM
 #define ROW_GEMM(bm, bn, name, type, id)                                                           \
     {"gemm_" #type "_" #bm "x" #bn "_" #name,                                                      \
      KIND_##name,                                                                                  \
@@ -62,6 +64,9 @@ const cuda_kernel cuda_kernels[] = {
     GEMM_KERNELS(ROW_GEMM, f16, OPS_F16)
     GEMM_KERNELS(ROW_GEMM, bf16, OPS_BF16)
     GEMM_KERNELS(ROW_GEMM, int8, OPS_INT8)
+    GEMM_NORM_KERNELS(ROW_GEMM, f16, OPS_F16)
+    GEMM_NORM_KERNELS(ROW_GEMM, bf16, OPS_BF16)
+    GEMM_NORM_KERNELS(ROW_GEMM, int8, OPS_INT8)
 };
 /* clang-format on */
 const int cuda_n_kernels = sizeof cuda_kernels / sizeof cuda_kernels[0];
@@ -82,6 +87,7 @@ const char *cuda_kind_op(cuda_kernel_kind kind)
         [KERNEL_GEMM_ACT] = "linear",
         [KERNEL_GEMM_GATED] = "linear",
         [KERNEL_GEMM_RESIDUAL] = "linear_residual_norm",
+        [KERNEL_GEMM_NORM] = "linear_residual_norm",
         [KERNEL_BIAS_ACT] = "linear",
         [KERNEL_ROWS_SPREAD] = "load",
         [KERNEL_ROWS_COMPARE] = "load",
@@ -108,16 +114,20 @@ int cuda_find(cuda_kernel_kind kind, ops_dtype dtype, int32_t size)
 
 /* Predicted cycles of one launch: rounds of blocks, each a start, its steps and an end. A step is
  * bound by the chain barrier - ldmatrix - mma of one block, by the tensor cores, or by what the L2
- * cache delivers to one multiprocessor, the latter two shared by the blocks that sit on it.
- * The constants are plausible figures of an A100 and an H100 (mma.sync reaches ~60 % of the
- * latter's tensor peak), not measurements: they order tiles, they do not predict milliseconds. */
+ * cache delivers to one multiprocessor (its port, or a share of the cache when all read), the
+ * latter two shared by the blocks that sit on it. The constants are plausible figures of an A100
+ * and an H100 (mma.sync reaches ~60 % of the latter's tensor peak), not measurements: they order
+ * tiles, they do not predict milliseconds. */
 static double gemm_cycles(const cuda_kernel *k, int32_t rows, int32_t n, int32_t k_tiles, int n_sms,
                           int sm)
 {
     const double chain = 160, start = 1200, flops_per_cycle = sm >= 90 ? 2400 : 1800,
-                 bytes_per_cycle = sm >= 90 ? 24 : 30; /* all multiprocessors reading at once */
+                 all_bytes_per_cycle = sm >= 90 ? 24 : 30, port_bytes_per_cycle = 64;
     double blocks =
         (double)((rows + k->tile_m - 1) / k->tile_m) * (double)((n + k->tile_n - 1) / k->tile_n);
+    double reading = blocks < n_sms ? blocks : n_sms;
+    double bytes_per_cycle = all_bytes_per_cycle * n_sms / reading;
+    if (bytes_per_cycle > port_bytes_per_cycle) bytes_per_cycle = port_bytes_per_cycle;
     double shared = sm >= 90 && sm < 120 ? 227e3 : sm == 80 ? 163e3 : 99e3;
     double resident = shared / (k->shared_bytes + 1024), by_threads = 65536.0 / 128 / k->threads;
     if (resident > by_threads) resident = by_threads;
@@ -132,19 +142,41 @@ static double gemm_cycles(const cuda_kernel *k, int32_t rows, int32_t n, int32_t
     return rounds * (start + k_tiles * step);
 }
 
+/* The fastest of this kind that fits, and its cycles. */
+static int fastest(cuda_kernel_kind kind, ops_dtype dtype, int32_t rows, int32_t n, int32_t k_tiles,
+                   int n_sms, int sm, int shared_bytes, const char *forced, double *best_cycles)
+{
+    int best = -1;
+    for (int i = 0; i < cuda_n_kernels; i++) {
+        const cuda_kernel *k = &cuda_kernels[i];
+        if (k->kind != kind || k->dtype != dtype || k->shared_bytes > shared_bytes) continue;
+        bool wanted = forced[0] != 0 && strstr(k->symbol, forced) != NULL;
+        double cycles = wanted ? 0 : gemm_cycles(k, rows, n, k_tiles, n_sms, sm);
+        if (best >= 0 && cycles >= *best_cycles) continue;
+        best = i;
+        *best_cycles = cycles;
+    }
+    return best;
+}
+
 int cuda_find_gemm(cuda_kernel_kind kind, ops_dtype dtype, int32_t rows, int32_t n, int32_t k_tiles,
                    int n_sms, int sm, const char *forced)
 {
-    int best = -1;
-    double best_cycles = 0;
-    for (int i = 0; i < cuda_n_kernels; i++) {
-        const cuda_kernel *k = &cuda_kernels[i];
-        if (k->kind != kind || k->dtype != dtype) continue;
-        if (forced[0] != 0 && strstr(k->symbol, forced) != NULL) return i;
-        double cycles = gemm_cycles(k, rows, n, k_tiles, n_sms, sm);
-        if (best >= 0 && cycles >= best_cycles) continue;
-        best = i;
-        best_cycles = cycles;
-    }
-    return best;
+    double cycles;
+    return fastest(kind, dtype, rows, n, k_tiles, n_sms, sm, INT32_MAX, forced, &cycles);
+}
+
+int cuda_find_gemm_norm(ops_dtype dtype, int32_t rows, int32_t n, int32_t k_tiles, int n_sms,
+                        int sm, int shared_bytes, const char *forced)
+{
+    /* A node of a graph and its rows: 3.3 us at 1.755 GHz (bench/LOG.md, G3). */
+    const double norm_kernel = 5800;
+    double fused, apart;
+    if (n > GEMM_NORM_COLUMNS) return -1;
+    int kernel =
+        fastest(KERNEL_GEMM_NORM, dtype, rows, n, k_tiles, n_sms, sm, shared_bytes, forced, &fused);
+    int other = fastest(KERNEL_GEMM_RESIDUAL, dtype, rows, n, k_tiles, n_sms, sm, shared_bytes,
+                        forced, &apart);
+    if (kernel < 0 || (other >= 0 && apart == 0)) return -1;
+    return fused < apart + norm_kernel ? kernel : -1;
 }

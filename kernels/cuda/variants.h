@@ -20,6 +20,7 @@ typedef enum cuda_kernel_kind {
     KERNEL_GEMM_ACT,
     KERNEL_GEMM_GATED,
     KERNEL_GEMM_RESIDUAL,
+    KERNEL_GEMM_NORM,
     KERNEL_BIAS_ACT,
     KERNEL_ROWS_SPREAD,
     KERNEL_ROWS_COMPARE,
@@ -57,5 +58,11 @@ int cuda_find(cuda_kernel_kind kind, ops_dtype dtype, int32_t size);
  * it. forced: part of a name, "" for none. */
 int cuda_find_gemm(cuda_kernel_kind kind, ops_dtype dtype, int32_t rows, int32_t n, int32_t k_tiles,
                    int n_sms, int sm, const char *forced);
+
+/* The same for GEMM, residual and norm in one kernel, blocks of which may have shared_bytes: where
+ * that is predicted to be faster than the best GEMM and a norm kernel, or forced. -1: two kernels.
+ * Bits do not depend on it. */
+int cuda_find_gemm_norm(ops_dtype dtype, int32_t rows, int32_t n, int32_t k_tiles, int n_sms,
+                        int sm, int shared_bytes, const char *forced);
 
 #endif
