@@ -10,6 +10,8 @@
  * cp.async fills STAGES-1 steps ahead; one barrier a step. After the last step the next ring slot
  * is the staging area of the epilogue: results are packed there and leave in 16-byte rows; the
  * residual comes in through it, as one more "step" of the pipeline.
+ * A tile that spans whole rows (EPILOGUE_norm) normalises them there, a warp a row, as rows.cuh
+ * does it from memory; the sums themselves leave only if they are wanted.
  *
  * Order of sums: every element is summed over k in mma steps of 32 bytes, first to last, into one
  * f32 (int8: int32, exact) accumulator. That does not depend on BM, BN, warps or stages, so the
