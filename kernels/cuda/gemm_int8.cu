@@ -2,4 +2,4 @@
 #include "kernels/cuda/gemm.cuh"
 
 GEMM_KERNELS(GEMM_KERNEL, int8, int8)
-GEMM_NORM_KERNELS(GEMM_KERNEL, int8, int8)
+GEMM_NORM_KERNELS(GEMM_NORM_KERNEL, int8, int8)
