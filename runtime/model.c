@@ -379,6 +379,7 @@ void crank_model_close(crank_model *m)
 {
     if (m == NULL) return;
     if (m->arch != NULL && m->arch->close != NULL) m->arch->close(m);
+    mem_free(m->family);
     crank_tokenizer_close(m->text_tokenizer);
     prompt_free(&m->ranker.prompt);
     if (m->block != NULL) m->backend->memory_close(m->device, m->block);

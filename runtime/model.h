@@ -104,7 +104,7 @@ struct crank_model {
     late_interaction late;
     int32_t
         cpu_batch_tokens; /* of a micro-batch, where a family knows better than the session; 0 */
-    void *family; /* what a family with a forward pass of its own keeps; freed by arch->close */
+    void *family; /* what the architecture keeps besides; freed by the model, NULL: nothing */
 
     crank_tokenizer *text_tokenizer; /* NULL: the folder has none; only token ids can be scored */
     const tokenizer *tok;            /* inside it */
@@ -155,7 +155,7 @@ struct architecture {
     void (*share)(crank_model *m);
     /* NULL: encoder_forward and the readout. out: as crank_score_tokens describes. */
     void (*forward)(const crank_model *m, ops_context *ctx, float *out);
-    void (*close)(crank_model *m); /* NULL: nothing of its own */
+    void (*close)(crank_model *m); /* what family holds, not family itself; NULL: nothing */
 };
 
 extern const architecture *const architectures[]; /* NULL-terminated */
@@ -183,9 +183,9 @@ crank_status model_positions_after_pad(model_reader *r, int32_t pad_id, crank_er
 crank_status model_activation(const config *c, const char *keys, const char *fallback,
                               ops_activation *activation, crank_error *error);
 
-/* The kind of rotary frequencies under these keys must be the default one: other kinds are computed
- * otherwise. */
-crank_status model_plain_rope(const config *c, const char *keys, crank_error *error);
+/* Heads must have an even width, and the kind of rotary frequencies under these keys must be the
+ * default one: other kinds are computed otherwise. */
+crank_status model_plain_rope(const model_reader *r, const char *keys, crank_error *error);
 /* One of those names; false: another one. */
 bool model_activation_named(const char *name, ops_activation *activation);
 

@@ -38,9 +38,13 @@ static crank_status refuse_variants(const config *c, crank_error *error)
     return CRANK_OK;
 }
 
-crank_status model_plain_rope(const config *c, const char *keys, crank_error *error)
+crank_status model_plain_rope(const model_reader *r, const char *keys, crank_error *error)
 {
+    const config *c = r->config;
+    int32_t width = r->model->encoder.head_width;
     const char *kind;
+    CRANK_CHECK(width % 2 == 0, MODEL, error, "%s: rotary heads need an even width, found %d",
+                config_name(c), width);
     CRANK_TRY(config_string_or(c, keys, "default", &kind, error));
     CRANK_CHECK(strcmp(kind, "default") == 0, UNSUPPORTED, error,
                 "%s: %s is \"%s\", expected default", config_name(c), keys, kind);

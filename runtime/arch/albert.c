@@ -93,16 +93,10 @@ static void share(crank_model *m)
     }
 }
 
-static void close_family(crank_model *m)
-{
-    mem_free(m->family);
-}
-
 static const char *const model_types[] = {"albert", NULL};
 const architecture architecture_albert = {.model_types = model_types,
                                           .configure = configure,
                                           .names = &names,
                                           .conditions = bert_like_conditions,
                                           .declare = declare,
-                                          .share = share,
-                                          .close = close_family};
+                                          .share = share};

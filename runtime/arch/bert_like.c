@@ -5,6 +5,7 @@ unsigned bert_like_conditions(const model_reader *r)
     unsigned conditions = model_wants_vectors(r) ? 0 : WITH_HEAD;
     int64_t embedding = r->dims.size['E'];
     if (embedding != 0 && embedding != r->dims.size['D']) conditions |= WITH_PROJECTION;
+    if (r->model->tokens.n_types > 0) conditions |= WITH_TYPES;
     return conditions;
 }
 
@@ -59,6 +60,25 @@ void bert_like_layers(model_reader *r, float epsilon)
     for (int l = 0; l < r->model->encoder.n_layers; l++) {
         model_plain_attention(r, l);
         bert_like_layer(r, l, epsilon);
+    }
+}
+
+void bert_like_rotary_layers(model_reader *r, const layer_fields *fields, float epsilon)
+{
+    encoder *e = &r->model->encoder;
+    for (int l = 0; l < e->n_layers; l++) {
+        model_plain_attention(r, l);
+        e->layers[l].attention.rope.positions = r->model->tokens.max_tokens;
+        model_layer(r, l, fields, OPS_NORM_LAYER, epsilon);
+    }
+}
+
+void bert_like_share_rope(crank_model *m)
+{
+    const rope_table *rope = m->family;
+    for (int l = 0; l < m->encoder.n_layers; l++) {
+        m->encoder.layers[l].attention.rope.cos = rope->cosines;
+        m->encoder.layers[l].attention.rope.sin = rope->sines;
     }
 }
 

@@ -16,7 +16,7 @@ enum {
 };
 /* clang-format on */
 
-enum { WITH_HEAD = BIND_WITH_HEAD, WITH_PROJECTION = 2, WITH_MORE = 4 }; /* bind conditions */
+enum { WITH_HEAD = BIND_WITH_HEAD, WITH_PROJECTION = 2, WITH_TYPES = 4 }; /* bind conditions */
 
 #define N_ROWS(rows) ((int)(sizeof(rows) / sizeof((rows)[0])))
 
@@ -61,7 +61,8 @@ enum { WITH_HEAD = BIND_WITH_HEAD, WITH_PROJECTION = 2, WITH_MORE = 4 }; /* bind
 #define UNUSED_HEAD "*pooler.*|classifier.*|linear.weight"
 /* clang-format on */
 
-/* WITH_HEAD for cross-encoders; WITH_PROJECTION when dims E and D differ. */
+/* WITH_HEAD for cross-encoders; WITH_PROJECTION when dims E and D differ; WITH_TYPES when the model
+ * has token types (rows that are always there do not ask). */
 unsigned bert_like_conditions(const model_reader *r);
 
 /* Where embeddings of width E (of dims) become rows of width D. */
@@ -80,6 +81,10 @@ crank_status bert_like_begin(model_reader *r, double default_epsilon, bert_like_
 void bert_like_layer(model_reader *r, int l, float epsilon);
 /* All layers with plain attention. */
 void bert_like_layers(model_reader *r, float epsilon);
+/* The same where positions are rotations (GTE, NomicBERT): layers of `fields`. The model's family
+ * begins with the rope_table, which bert_like_share_rope hands to them all once it is loaded. */
+void bert_like_rotary_layers(model_reader *r, const layer_fields *fields, float epsilon);
+void bert_like_share_rope(crank_model *m);
 /* The head of cross-encoders, on the first token; nothing for vectors. */
 void bert_like_head(model_reader *r, ops_activation activation);
 /* All of it for a family that differs from BERT in names and the head's activation alone. */

@@ -26,9 +26,8 @@ enum {
     N_FIELDS
 };
 enum {
-    WITH_NORM = WITH_MORE,
     WITH_RELATIVE = 8,
-    WITH_TYPES = 16,
+    WITH_NORM = 16,
     WITH_POSITIONS = 32,
     OWN_KEY = 64,
     OWN_QUERY = 128,
@@ -77,7 +76,7 @@ typedef struct family {
     int32_t max_position;
     bool relative;     /* any term over distances */
     bool by_logarithm; /* distances fall into buckets; else each has its row, up to the last */
-    bool own_projections, types, positions;
+    bool own_projections, positions;
     bool norm, content_to_position, position_to_content;
     ops_activation pooler;
     float epsilon;
@@ -95,7 +94,6 @@ static unsigned conditions(const model_reader *r)
     if (f->norm) bits |= WITH_NORM;
     if (f->relative) bits |= WITH_RELATIVE;
     if (f->kernel != 0) bits |= WITH_CONVOLUTION;
-    if (f->types) bits |= WITH_TYPES;
     if (f->positions) bits |= WITH_POSITIONS;
     if (f->relative && f->own_projections && f->content_to_position) bits |= OWN_KEY;
     if (f->relative && f->own_projections && f->position_to_content) bits |= OWN_QUERY;
@@ -146,7 +144,6 @@ static crank_status read_variant(const model_reader *r, family *f, crank_error *
     f->relative = relative != 0;
     f->own_projections = !shared;
     f->positions = biased != 0;
-    f->types = r->model->tokens.n_types > 0;
     f->content_to_position = lists_term(c, "c2p");
     f->position_to_content = lists_term(c, "p2c");
     return CRANK_OK;
@@ -362,7 +359,6 @@ static void close_family(crank_model *m)
 {
     family *f = m->family;
     if (f != NULL) mem_free(f->projections);
-    mem_free(f);
 }
 
 static const char *const model_types[] = {"deberta-v2", NULL};

@@ -10,7 +10,7 @@
 /* clang-format off */
 static const bind_row rows[] = {
     {WORD, "@embeddings.word_embeddings.weight", "V,D", 0, 0},
-    {TYPE, "@embeddings.token_type_embeddings.weight", "T,D", 0, WITH_MORE},
+    {TYPE, "@embeddings.token_type_embeddings.weight", "T,D", 0, WITH_TYPES},
     NORM(EMBEDDING, "@embeddings.LayerNorm", "D"),
     LINEAR(Q, "@encoder.layer.%d.attention.qkv_proj", "3D", "D"),
     LINEAR(O, "@encoder.layer.%d.attention.o_proj", "D", "D"),
@@ -29,14 +29,9 @@ static const bind_table names = {.rows = rows,
                                  .head = UNUSED_HEAD};
 
 typedef struct family {
-    rope_table rope;
+    rope_table rope; /* first: see bert_like_share_rope */
     double theta, divisor;
 } family;
-
-static unsigned conditions(const model_reader *r)
-{
-    return bert_like_conditions(r) | (r->model->tokens.n_types > 0 ? WITH_MORE : 0);
-}
 
 /* What the published code can do besides, and no published re-ranker does. */
 static crank_status check_variant(const config *c, crank_error *error)
@@ -65,9 +60,6 @@ static crank_status configure(model_reader *r, crank_error *error)
     family *f = m->family = mem_zero(1, sizeof *f);
     CRANK_CHECK(f != NULL, OUT_OF_MEMORY, error, "no memory for a model");
     r->dims.size['P'] = 0; /* rotary: no table */
-    CRANK_CHECK(m->encoder.head_width % 2 == 0, MODEL, error,
-                "%s: rotary heads need an even width, found %d", config_name(c),
-                m->encoder.head_width);
     CRANK_TRY(config_number_or(c, "rope_parameters.rope_theta|rope_theta", 1, 1e12, 160000,
                                &f->theta, error));
     /* Scaling as the published code applies it, whatever the length: theta grows by the factor, and
@@ -77,7 +69,7 @@ static crank_status configure(model_reader *r, crank_error *error)
     CRANK_TRY(
         config_string_or(c, "rope_scaling.type|rope_scaling.rope_type", "none", &scaling, error));
     CRANK_TRY(config_number_or(c, "rope_scaling.factor", 1e-3, 1e6, 1, &factor, error));
-    CRANK_TRY(model_plain_rope(c, "rope_parameters.rope_type", error));
+    CRANK_TRY(model_plain_rope(r, "rope_parameters.rope_type", error));
     CRANK_TRY(check_variant(c, error));
     bool ntk = strcmp(scaling, "ntk") == 0;
     CRANK_CHECK(ntk || strcmp(scaling, "none") == 0 || strcmp(scaling, "default") == 0, UNSUPPORTED,
@@ -89,7 +81,6 @@ static crank_status configure(model_reader *r, crank_error *error)
 
 static crank_status declare(model_reader *r, crank_error *error)
 {
-    encoder *e = &r->model->encoder;
     family *f = r->model->family;
     float epsilon;
     CRANK_TRY(bert_like_begin(r, 1e-12, PROJECT_NARROW, &epsilon, error));
@@ -101,34 +92,15 @@ static crank_status declare(model_reader *r, crank_error *error)
         .ffn_in = FFN_IN_W, .ffn_in_bias = -1, .gated = true, .gate_first = true, .gate = -1,
         .ffn_out = FFN_OUT_W, .ffn_out_bias = FFN_OUT_B, .ffn_gamma = FFN_G, .ffn_beta = FFN_B};
     /* clang-format on */
-    for (int l = 0; l < e->n_layers; l++) {
-        model_plain_attention(r, l);
-        e->layers[l].attention.rope.positions = r->model->tokens.max_tokens;
-        model_layer(r, l, &fields, OPS_NORM_LAYER, epsilon);
-    }
+    bert_like_rotary_layers(r, &fields, epsilon);
     bert_like_head(r, OPS_TANH);
     return CRANK_OK;
-}
-
-static void share(crank_model *m)
-{
-    const family *f = m->family;
-    for (int l = 0; l < m->encoder.n_layers; l++) {
-        m->encoder.layers[l].attention.rope.cos = f->rope.cosines;
-        m->encoder.layers[l].attention.rope.sin = f->rope.sines;
-    }
-}
-
-static void close_family(crank_model *m)
-{
-    mem_free(m->family);
 }
 
 static const char *const model_types[] = {"new", "gte", NULL};
 const architecture architecture_gte = {.model_types = model_types,
                                        .configure = configure,
                                        .names = &names,
-                                       .conditions = conditions,
+                                       .conditions = bert_like_conditions,
                                        .declare = declare,
-                                       .share = share,
-                                       .close = close_family};
+                                       .share = bert_like_share_rope};

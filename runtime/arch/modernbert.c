@@ -113,8 +113,6 @@ static crank_status configure(model_reader *r, crank_error *error)
     const config *c = r->config;
     family *f = m->family = mem_zero(1, sizeof *f);
     CRANK_CHECK(f != NULL, OUT_OF_MEMORY, error, "no memory for a model");
-    CRANK_CHECK(e->head_width % 2 == 0, MODEL, error,
-                "%s: rotary heads need an even width, found %d", config_name(c), e->head_width);
     CRANK_TRY(model_activation(c, "hidden_activation|hidden_act", "gelu", &e->activation, error));
     CRANK_TRY(read_layer_types(r, f, error));
     int32_t local;
@@ -124,8 +122,8 @@ static crank_status configure(model_reader *r, crank_error *error)
                                1e12, 160000, &f->theta[GLOBAL], error));
     CRANK_TRY(config_number_or(c, "rope_parameters.sliding_attention.rope_theta|local_rope_theta",
                                1, 1e12, f->theta[GLOBAL], &f->theta[LOCAL], error));
-    CRANK_TRY(model_plain_rope(c, "rope_parameters.full_attention.rope_type", error));
-    CRANK_TRY(model_plain_rope(c, "rope_parameters.sliding_attention.rope_type", error));
+    CRANK_TRY(model_plain_rope(r, "rope_parameters.full_attention.rope_type", error));
+    CRANK_TRY(model_plain_rope(r, "rope_parameters.sliding_attention.rope_type", error));
     static const struct {
         const char *key;
         unsigned bit;
@@ -218,16 +216,10 @@ static void share(crank_model *m)
     }
 }
 
-static void close_family(crank_model *m)
-{
-    mem_free(m->family);
-}
-
 static const char *const model_types[] = {"modernbert", NULL};
 const architecture architecture_modernbert = {.model_types = model_types,
                                               .configure = configure,
                                               .names = &names,
                                               .conditions = conditions,
                                               .declare = declare,
-                                              .share = share,
-                                              .close = close_family};
+                                              .share = share};

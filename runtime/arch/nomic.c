@@ -14,7 +14,7 @@ enum { GATE_W = EXTRA };
 /* clang-format off */
 static const bind_row rows[] = {
     {WORD, "@embeddings.word_embeddings.weight", "V,D", 0, 0},
-    {TYPE, "@embeddings.token_type_embeddings.weight", "T,D", 0, WITH_MORE},
+    {TYPE, "@embeddings.token_type_embeddings.weight", "T,D", 0, WITH_TYPES},
     NORM(EMBEDDING, "@emb_ln", "D"),
     {Q_W, LAYER "attn.Wqkv.weight", "3D,D", 0, 0},
     {Q_B, LAYER "attn.Wqkv.bias", "3D", BIND_OPTIONAL, 0},
@@ -37,18 +37,14 @@ static const bind_table names = {.rows = rows,
                                  .head = UNUSED_HEAD};
 
 typedef struct family {
-    rope_table rope;
+    rope_table rope; /* first: see bert_like_share_rope */
     double theta, epsilon;
 } family;
 
-static unsigned conditions(const model_reader *r)
-{
-    return bert_like_conditions(r) | (r->model->tokens.n_types > 0 ? WITH_MORE : 0);
-}
-
 /* What the published code can do besides, and the published models do not. */
-static crank_status check_variant(const config *c, crank_error *error)
+static crank_status check_variant(const model_reader *r, crank_error *error)
 {
+    const config *c = r->config;
     static const char *const off[] = {"prenorm",        "causal",       "use_rms_norm",
                                       "parallel_block", "mlp_fc1_bias", "rotary_emb_interleaved"};
     for (size_t i = 0; i < sizeof off / sizeof off[0]; i++) {
@@ -68,7 +64,7 @@ static crank_status check_variant(const config *c, crank_error *error)
         CRANK_CHECK(found == numbers[i].expected, UNSUPPORTED, error, "%s: %s is %g, expected %s",
                     config_name(c), numbers[i].key, found, numbers[i].expected == 1 ? "1" : "none");
     }
-    return model_plain_rope(c, "rope_parameters.rope_type", error);
+    return model_plain_rope(r, "rope_parameters.rope_type", error);
 }
 
 static crank_status read_activation(const config *c, ops_activation *activation, crank_error *error)
@@ -95,19 +91,15 @@ static crank_status configure(model_reader *r, crank_error *error)
     CRANK_TRY(config_int_or(c, "max_position_embeddings|n_positions", 8, 1 << 20, 2048,
                             &m->tokens.max_tokens, error));
     r->dims.size['P'] = 0; /* rotary: no table */
-    CRANK_CHECK(m->encoder.head_width % 2 == 0, MODEL, error,
-                "%s: rotary heads need an even width, found %d", config_name(c),
-                m->encoder.head_width);
     CRANK_TRY(config_number_or(c, "rope_parameters.rope_theta|rotary_emb_base", 1, 1e12, 1000,
                                &f->theta, error));
     CRANK_TRY(config_number_or(c, "layer_norm_epsilon", 0, 1, 1e-12, &f->epsilon, error));
-    CRANK_TRY(check_variant(c, error));
+    CRANK_TRY(check_variant(r, error));
     return read_activation(c, &m->encoder.activation, error);
 }
 
 static crank_status declare(model_reader *r, crank_error *error)
 {
-    encoder *e = &r->model->encoder;
     family *f = r->model->family;
     float epsilon;
     CRANK_TRY(bert_like_begin(r, f->epsilon, PROJECT_NARROW, &epsilon, error));
@@ -119,34 +111,15 @@ static crank_status declare(model_reader *r, crank_error *error)
         .ffn_in = FFN_IN_W, .ffn_in_bias = -1, .gated = true, .gate = GATE_W,
         .ffn_out = FFN_OUT_W, .ffn_out_bias = FFN_OUT_B, .ffn_gamma = FFN_G, .ffn_beta = FFN_B};
     /* clang-format on */
-    for (int l = 0; l < e->n_layers; l++) {
-        model_plain_attention(r, l);
-        e->layers[l].attention.rope.positions = r->model->tokens.max_tokens;
-        model_layer(r, l, &fields, OPS_NORM_LAYER, epsilon);
-    }
+    bert_like_rotary_layers(r, &fields, epsilon);
     bert_like_head(r, OPS_TANH);
     return CRANK_OK;
-}
-
-static void share(crank_model *m)
-{
-    const family *f = m->family;
-    for (int l = 0; l < m->encoder.n_layers; l++) {
-        m->encoder.layers[l].attention.rope.cos = f->rope.cosines;
-        m->encoder.layers[l].attention.rope.sin = f->rope.sines;
-    }
-}
-
-static void close_family(crank_model *m)
-{
-    mem_free(m->family);
 }
 
 static const char *const model_types[] = {"nomic_bert", NULL};
 const architecture architecture_nomic = {.model_types = model_types,
                                          .configure = configure,
                                          .names = &names,
-                                         .conditions = conditions,
+                                         .conditions = bert_like_conditions,
                                          .declare = declare,
-                                         .share = share,
-                                         .close = close_family};
+                                         .share = bert_like_share_rope};

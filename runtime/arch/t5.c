@@ -412,7 +412,6 @@ static void close_family(crank_model *m)
     mem_free(f->layers);
     mem_free(f->biases);
     mem_free(f->bias_requests);
-    mem_free(f);
 }
 
 static const char *const model_types[] = {"t5", "mt5", "umt5", NULL};
