@@ -12,7 +12,7 @@
  * each of a few sequences alone: all rows must have the same bits.
  *
  * A new backend, dtype or instruction set is one ops_subject; a new case is one row in
- * ops_cases.c. Plain C without Criterion, so that race tests can run the same cases. */
+ * ops_list.c. Plain C without Criterion, so that race tests can run the same cases. */
 #ifndef CRANK_TESTS_OPS_CASES_H
 #define CRANK_TESTS_OPS_CASES_H
 
@@ -50,6 +50,10 @@ typedef struct ops_report {
 /* Fails only where the subject cannot be opened (*error says why); everything else is in the
  * report. UNSUPPORTED: the backend has no such instruction set or dtype here: a skip. */
 crank_status ops_cases_run(const ops_subject *subject, ops_report *report, crank_error *error);
+
+/* One more failure, with its line. */
+void ops_report_fail(ops_report *report, const char *format, ...)
+    __attribute__((format(printf, 2, 3)));
 
 /* Packs and unpacks weights of several shapes in every layout row of kernels/layouts.c: sizes,
  * determinism, writes inside the blob only, the round trip within the dtype's rounding. */

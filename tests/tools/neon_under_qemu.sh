@@ -13,13 +13,13 @@ trap 'rm -rf "$work"' EXIT
 mkdir "$work/include"
 cp "$(pkg-config --variable=includedir libxxhash)/xxhash.h" "$work/include/"
 sources=(base/memory.c base/status.c base/team.c base/utf8.c kernels/ops.c kernels/layouts.c kernels/ref/*.c
-    kernels/cpu/*.c kernels/cuda/layout.c weights/dtype.c tests/support/ops_cases.c tests/support/ops_programs.c
-    tests/tools/level_bits.c)
+    kernels/cpu/*.c kernels/cuda/layout.c weights/dtype.c tests/support/ops_cases.c tests/support/ops_list.c
+    tests/support/ops_programs.c tests/tools/level_bits.c)
 flags=(-std=c11 -O2 -ffp-contract=off -fno-math-errno -Wall -Wextra -Wno-unused-function
     -DXXH_INLINE_ALL -I. -Ibase -Iruntime -Itests -I"$work/include")
 aarch64-linux-gnu-gcc "${flags[@]}" -static -o "$work/neon" "${sources[@]}" -lm -lpthread
 cc "${flags[@]}" -o "$work/host" tests/tools/level_bits.c tests/support/ops_cases.c \
-    tests/support/ops_programs.c "${1:-build/release}/libcrank.a" \
+    tests/support/ops_list.c tests/support/ops_programs.c "${1:-build/release}/libcrank.a" \
     $(pkg-config --libs jansson nettle libxxhash zlib) -lm -lpthread -ldl
 qemu-aarch64 -cpu max "$work/neon" | tee "$work/neon.txt"
 "$work/host" | tee "$work/host.txt"
